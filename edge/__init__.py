@@ -1,0 +1,1 @@
+"""The edge: holds client connections so that application backends do not have to."""

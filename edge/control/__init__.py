@@ -1,0 +1,1 @@
+"""The operator's API: publish, sessions, channels, releases, drain, health, metrics."""

@@ -1,0 +1,77 @@
+"""Every error the edge raises on purpose, as one tree.
+
+    HoldfastError
+    ├── ConfigError            a setting is wrong: file, key, value, and what is allowed
+    ├── StoreError
+    │   ├── StoreUnavailable   Redis is away and the bounded wait for it is over
+    │   ├── FenceRefused       another edge owns the session now; this one must let go of it
+    │   └── StoreRefused       Redis answered with an error we did not expect (says which)
+    ├── WireError              bytes from outside that do not parse (says where)
+    │   └── FieldError         one field of an action is missing, unknown or of the wrong type
+    ├── SessionGone            the session an action was meant for has ended
+    └── BackendError           a call that failed before any answer (see edge.backend)
+
+Library errors are translated once, at the border where the library is called; nothing above that border
+knows redis-py, httptools or websockets exceptions.
+"""
+
+from __future__ import annotations
+
+
+class HoldfastError(Exception):
+    """Root of all errors that Holdfast raises on purpose."""
+
+
+class ConfigError(HoldfastError):
+    """A setting is wrong.
+
+    `source` is the file, flag or environment variable it came from; `key` is dotted (``route[0].limits.message_bytes``);
+    `allowed` says what would be accepted. `value` is never shown for secret settings.
+    """
+
+    def __init__(self, source: str, key: str, value: object, allowed: str) -> None:
+        self.source = source
+        self.key = key
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{source}: {key} = {value!r} is not accepted: {allowed}")
+
+
+class StoreError(HoldfastError):
+    """Something about Redis."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis is away, and the bounded queue or the deadline for it is used up."""
+
+
+class FenceRefused(StoreError):
+    """The session has a newer owner than us; our write was refused and nothing was changed."""
+
+
+class StoreRefused(StoreError):
+    """Redis answered with an error that is neither of the above."""
+
+
+class WireError(HoldfastError):
+    """Bytes from outside that do not parse."""
+
+
+class FieldError(WireError):
+    """One field of one action or result is missing, unknown or of the wrong type.
+
+    `field` names it as the sender would look for it, e.g. ``actions[1].channel``.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}")
+
+
+class SessionGone(HoldfastError):
+    """The session has ended, or never was."""
+
+
+class BackendError(HoldfastError):
+    """A call to a backend failed before a whole answer came."""

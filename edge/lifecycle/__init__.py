@@ -1,0 +1,1 @@
+"""Processes: server, workers, drain, signals."""

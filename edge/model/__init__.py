@@ -1,0 +1,1 @@
+"""Pure rules: facts and `now` in, orders out. No clock, no socket, no logger."""

@@ -1,0 +1,1 @@
+"""Sessions this edge owns: registry, executor, hub, ownership, timers."""

@@ -1,0 +1,1 @@
+"""Metrics and logs: names and labels are defined once, here."""

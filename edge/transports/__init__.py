@@ -1,0 +1,1 @@
+"""How clients reach a session: WebSocket here; SSE and holds later."""
