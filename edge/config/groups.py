@@ -1,7 +1,7 @@
 """Settings: small frozen groups, each field with its unit, its meaning and the reason for its default.
 
 This module owns the shapes and the rules between values. Reading files, the environment and flags into them, and
-saying exactly what is wrong, is `edge.settings_loader`'s job.
+saying exactly what is wrong, is `edge.config.loader`'s job.
 """
 
 from __future__ import annotations
