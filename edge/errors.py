@@ -25,8 +25,8 @@ class HoldfastError(Exception):
 class ConfigError(HoldfastError):
     """A setting is wrong.
 
-    `source` is the file, flag or environment variable it came from; `key` is dotted (``route[0].limits.message_bytes``);
-    `allowed` says what would be accepted. `value` is never shown for secret settings.
+    `source` is the file, flag or environment variable it came from; `key` is dotted
+    (``route[0].limits.message_bytes``); `allowed` says what would be accepted. `value` is never shown for secret settings.
     """
 
     def __init__(self, source: str, key: str, value: object, allowed: str) -> None:

@@ -59,7 +59,8 @@ class TimeoutSettings:
     """Deadlines, in seconds."""
 
     handshake_s: float = 35.0
-    """From the handshake's first byte to its answer, the backend's time included. More: 504. Longer than retry_window_s, so that the 503 with Retry-After can be given first."""
+    """From the handshake's first byte to its answer, the backend's time included. More: 504. Longer than
+    retry_window_s, so that the 503 with Retry-After can be given first."""
     idle_s: float = 0.0
     """Close 1000 `idle` after this long without a message either way. 0: never."""
     ping_s: float = 25.0

@@ -282,8 +282,8 @@ class Store(SessionStore, ChannelStore, Mail, LeaseStore, ReleaseStore, Protocol
     """All of it, on one set of connections."""
 
     def start(self, listener: BusListener) -> Future[None]:
-        """Connect, load scripts, listen. Ends when Redis answered once, or with `StoreUnavailable` after `store_wait_s`
-        (it goes on trying)."""
+        """Connect, load scripts, listen. Ends when Redis answered once, or with `StoreUnavailable` after
+        `store_wait_s` (it goes on trying)."""
         ...
 
     def health(self) -> StoreHealth: ...

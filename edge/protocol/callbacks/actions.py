@@ -121,17 +121,7 @@ class Pin:
 
 
 Action = (
-    Accept
-    | Reject
-    | Send
-    | CloseSession
-    | Subscribe
-    | Unsubscribe
-    | Publish
-    | Identify
-    | SetTimer
-    | CancelTimer
-    | Pin
+    Accept | Reject | Send | CloseSession | Subscribe | Unsubscribe | Publish | Identify | SetTimer | CancelTimer | Pin
 )
 
 
