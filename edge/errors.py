@@ -9,6 +9,10 @@
     ├── WireError              bytes from outside that do not parse (says where)
     │   └── FieldError         one field of an action is missing, unknown or of the wrong type
     ├── SessionGone            the session an action was meant for has ended
+    ├── NotConfirmed           an order was passed on, and nobody said in time that it was carried out
+    ├── NotFound               the thing an operator named does not exist
+    ├── NotAllowed             what an operator asked for is forbidden by configuration (says by which setting)
+    ├── Conflict               what an operator asked for does not fit the present state (says what to do first)
     └── BackendError           a call that failed before any answer (see edge.backend)
 
 Library errors are translated once, at the border where the library is called; nothing above that border
@@ -71,6 +75,22 @@ class FieldError(WireError):
 
 class SessionGone(HoldfastError):
     """The session has ended, or never was."""
+
+
+class NotConfirmed(HoldfastError):
+    """An order was passed to another edge, and no answer came in time: it may or may not have been carried out."""
+
+
+class NotFound(HoldfastError):
+    """The thing an operator named does not exist."""
+
+
+class NotAllowed(HoldfastError):
+    """What an operator asked for is forbidden by configuration; the message names the setting."""
+
+
+class Conflict(HoldfastError):
+    """What an operator asked for does not fit the present state; the message says what to do first."""
 
 
 class BackendError(HoldfastError):

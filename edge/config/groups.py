@@ -103,6 +103,9 @@ class RouteSettings:
     """Appended to the release's URL."""
     release: str = "default"
     """The SHA (or any name) of the release at `backend`."""
+    release_urls: Sequence[str] = ()
+    """Where releases added through the control API may be: URL prefixes, or templates with ``{sha}``; empty: none
+    can be added."""
     protocol: Literal["callbacks"] = "callbacks"
     policy: Policy = "follow"
     encoding: Encoding = "auto"

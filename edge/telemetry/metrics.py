@@ -62,7 +62,7 @@ class Counters(dict[str, Counter]):
 
 
 class Histogram:
-    """How observations spread over fixed buckets. `counts` is per bucket, not cumulative; the last is +Inf."""
+    """How observations spread over fixed buckets. `counts`: per bucket, not cumulative; the last is +Inf."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -87,7 +87,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One line of a table. `attribute`: what code writes; `name`: what Prometheus shows, without ``_total``."""
+    """One line of a table. `attribute`: what code writes; `name`: as exported, without ``_total``."""
 
     attribute: str
     kind: Kind
@@ -150,12 +150,8 @@ class RouteMeters:
     publications_delivered: Counter = _counter(
         "publications_delivered", "Publications handed to subscribed sessions: one per subscriber."
     )
-    events_delivered: Counter = _counter(
-        "events_delivered", "Events the backend answered with a good result."
-    )
-    events_retried: Counter = _counter(
-        "events_retried", "Times an event was sent again after a failed request."
-    )
+    events_delivered: Counter = _counter("events_delivered", "Events the backend answered with a good result.")
+    events_retried: Counter = _counter("events_retried", "Times an event was sent again after a failed request.")
     events_expired: Counter = _counter("events_expired", "Events given up on at the end of the retry window.")
     events_refused: Counter = _counter("events_refused", "Events the backend refused with a 4xx.")
     bad_results: Counter = _counter("bad_results", "Results with an unknown action or a bad field.")
@@ -169,14 +165,10 @@ class RouteMeters:
     request_seconds: Histogram = _histogram(
         "backend_request_seconds", SECONDS, "From sending a request to its whole answer."
     )
-    event_seconds: Histogram = _histogram(
-        "event_seconds", SECONDS, "From an event's happening to its outcome."
-    )
+    event_seconds: Histogram = _histogram("event_seconds", SECONDS, "From an event's happening to its outcome.")
     queue_events: Gauge = _gauge("queue_events", "Events waiting for the backend now.")
     in_flight: Gauge = _gauge("backend_requests_in_flight", "Requests to the backend without an answer yet.")
-    backend_connections: Gauge = _gauge(
-        "backend_connections", "Open connections to the backend, idle ones included."
-    )
+    backend_connections: Gauge = _gauge("backend_connections", "Open connections to the backend, idle ones included.")
     reading_paused: Gauge = _gauge(
         "reading_paused", "Clients the edge does not read from now, because their queue is full."
     )
@@ -193,12 +185,8 @@ class ProcessMeters:
     store_refused: Counters = _counters(
         "store_refused", "reason", "Commands refused without an answer of Redis, by reason."
     )
-    publications_published: Counter = _counter(
-        "publications_published", "Publications this worker gave to the store."
-    )
-    publications_received: Counter = _counter(
-        "publications_received", "Publications the bus delivered to this worker."
-    )
+    publications_published: Counter = _counter("publications_published", "Publications this worker gave to the store.")
+    publications_received: Counter = _counter("publications_received", "Publications the bus delivered to this worker.")
     channels: Gauge = _gauge("channels", "Channels this worker is subscribed to.")
     lease_held: Gauge = _gauge("lease_held", "1 while this worker holds its lease.")
     estates_taken: Counter = _counter("estates_taken", "Dead edges whose sessions this worker took over.")

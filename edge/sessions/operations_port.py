@@ -1,0 +1,99 @@
+"""What the control API asks of the edge below it: the promises, and the shapes of the answers.
+
+`edge.control` calls an `Operations`; `edge.sessions.operations` is one, over the registry and the store. It stands
+here, below both of them, so that imports go down only.
+
+Every method may raise `StoreUnavailable` (503) when it needs Redis and Redis is away; the others it raises are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.model.release import ReleaseTable
+from edge.protocol.callbacks.actions import Result
+from edge.store.base import HistoryPage, Position, Published, SessionRow
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """A channel now. `subscribers` counts sessions over all live edges. `position` is the newest publication's."""
+
+    channel: str
+    subscribers: int
+    position: Position
+
+
+class ReleaseOperations(Protocol):
+    """The release table of an app. All raise `NotFound` when no route names the app.
+
+    A change is in the store when the call returns, and every live edge has been told to read the table again.
+    """
+
+    async def releases(self, app: str) -> ReleaseTable: ...
+
+    async def put_release(self, app: str, sha: str, url: str) -> ReleaseTable:
+        """`NotAllowed` when no `release_urls` of the app's routes allows `url`; `Conflict` for the configured
+        release; `FieldError` for a bad SHA."""
+        ...
+
+    async def promote_release(self, app: str, sha: str) -> ReleaseTable:
+        """`NotFound`; `Conflict` when it is retired."""
+        ...
+
+    async def retire_release(self, app: str, sha: str) -> ReleaseTable:
+        """`NotFound`; `Conflict` for the current one."""
+        ...
+
+    async def delete_release(self, app: str, sha: str) -> ReleaseTable:
+        """`NotFound`; `Conflict` for the current one and the configured one."""
+        ...
+
+
+class Operations(ReleaseOperations, Protocol):
+    """Everything an operator, or a backend outside of an event, can ask for. Any edge answers for all of them."""
+
+    async def publish(
+        self, channel: str, payload: str | bytes, *, id: str | None = None, sender: str | None = None
+    ) -> Published:
+        """Publish under the channel's configured history policy. `id` de-duplicates per channel for 24 h. `sender` is
+        the session the publication is not delivered to."""
+        ...
+
+    async def channel(self, channel: str) -> ChannelState:
+        """A channel nobody uses is an empty one, not an error."""
+        ...
+
+    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
+        """As `ChannelStore.history`."""
+        ...
+
+    async def session(self, session: str) -> SessionRow:
+        """`NotFound` when the id was never a session's, as far as the edge can tell; `SessionGone` when it ended."""
+        ...
+
+    async def sessions_of_user(self, user: str) -> Sequence[SessionRow]: ...
+
+    async def act(self, session: str, order: Result) -> None:
+        """Carry out `order` on the session, wherever it lives: its state changes and actions together, under its
+        fence, or not at all. Returns when its owner confirmed. Never holds `Accept` or `Reject`.
+
+        `NotFound`, `SessionGone`; `NotConfirmed` when the owner did not answer in time; `FieldError` when the owner
+        refuses an action for what it says (for example a pin to a release that is not there)."""
+        ...
+
+    async def end_session(self, session: str, code: int, reason: str) -> None:
+        """Close the client's connection with `code` and `reason`; its backend gets a `close` event with the cause
+        ``backend``. Raises as `act`."""
+        ...
+
+    def drain(self) -> None:
+        """Start what SIGTERM starts, on this edge process and its sibling workers. Returns at once; repeatable."""
+        ...
+
+    def readiness(self) -> Sequence[str]:
+        """Why this edge should get no new connections, in short phrases for people (``draining``, ``starting``,
+        ``store away: connection refused``); empty: it is ready. Never waits."""
+        ...
