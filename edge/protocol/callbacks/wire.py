@@ -66,6 +66,7 @@ def encode_request(edge_id: str, parcels: Sequence[Parcel], gone: Sequence[str],
     for parcel in parcels:
         session, release, user, attempt = parcel.session, parcel.release, parcel.user, parcel.attempt
         first = True
+        entry: dict[str, Any]
         for event in parcel.events:
             if type(event) is Message:  # nearly all there are; one dict display is twice as fast as two updates
                 payload = event.payload
