@@ -2,8 +2,9 @@
 ignored: an unknown action type, an unknown field or a value out of range is a `FieldError` that names the field
 as the sender would look for it (``actions[1].channel``).
 
-Bytes travel as bytes in msgpack and as ``{"b64": "…"}`` in JSON; `from_json` says which rule holds. A JSON object
-with ``b64`` as its only key therefore always means bytes, also inside state values and timer data.
+The `data` of a send or publish is binary in msgpack and ``{"b64": "…"}`` in JSON; `from_json` says which rule holds.
+State values and timer data are JSON values in both, and a map ``{"b64": …}`` in there is just a map. Null stands for
+an optional field left out.
 """
 
 from __future__ import annotations
@@ -78,25 +79,28 @@ def parse_result(obj: _Obj, *, from_json: bool) -> Result:
     """One entry of `results`: its actions and its change of state. Raises FieldError."""
     if not obj.keys() <= _RESULT_FIELDS:
         raise _unknown(obj, _RESULT_FIELDS)
-    actions = parse_actions(obj["actions"], from_json=from_json) if "actions" in obj else ()
+    actions = obj.get("actions")
+    parsed = () if actions is None else parse_actions(actions, from_json=from_json)
     state = obj.get("state")
-    if state is None:
-        return Result(actions)
+    return Result(parsed) if state is None else Result(parsed, *_state(state))
+
+
+def _state(state: object) -> tuple[dict[str, Any], tuple[str, ...]]:
     if type(state) is not dict:
         raise FieldError("state", "must be a map")
     if not state.keys() <= _STATE_FIELDS:
         error = _unknown(state, _STATE_FIELDS)
         raise FieldError(f"state.{error.field}", error.problem)
-    return Result(actions, *_state(state.get("set", {}), state.get("unset", []), from_json))
-
-
-def _state(state_set: object, unset: object, from_json: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
-    if type(state_set) is not dict:
+    values, unset = state.get("set"), state.get("unset")
+    if values is None:
+        values = {}
+    elif type(values) is not dict:
         raise FieldError("state.set", "must be a map")
-    values = {}
-    for key, value in state_set.items():
+    for key, value in values.items():
         _checked_name("state.set", key)
-        values[key] = _any(f"state.set.{_show(key)}", value, from_json)
+        _check_json(f"state.set.{_show(key)}", value)
+    if unset is None:
+        return values, ()
     if type(unset) is not list:
         raise FieldError("state.unset", "must be a list")
     for index, key in enumerate(unset):
@@ -119,10 +123,10 @@ def _parse_accept(obj: _Obj, from_json: bool) -> Accept:
 
 def _parse_reject(obj: _Obj, from_json: bool) -> Reject:
     session, key = _common(obj, _REJECT_FIELDS)
-    status = obj.get("status", 403)
+    status = _optional(obj, "status", 403)
     if type(status) is not int or not 400 <= status <= 599:
         raise FieldError("status", "must be an integer from 400 to 599")
-    return Reject(status, _headers(obj), _text("text", obj.get("text", "")), session, key)
+    return Reject(status, _headers(obj), _text("text", _optional(obj, "text", "")), session, key)
 
 
 def _parse_send(obj: _Obj, from_json: bool) -> Send:
@@ -132,10 +136,10 @@ def _parse_send(obj: _Obj, from_json: bool) -> Send:
 
 def _parse_close(obj: _Obj, from_json: bool) -> CloseSession:
     session, key = _common(obj, _CLOSE_FIELDS)
-    code = obj.get("code", 1000)
+    code = _optional(obj, "code", 1000)
     if type(code) is not int or not (code in CLOSE_CODES or 3000 <= code <= 4999):
         raise FieldError("code", "must be 1000, 1008, 1011, 1012, 1013 or from 3000 to 4999")
-    reason = _text("reason", obj.get("reason", ""))
+    reason = _text("reason", _optional(obj, "reason", ""))
     if len(reason.encode()) > REASON_BYTES:
         raise FieldError("reason", f"must be at most {REASON_BYTES} bytes of UTF-8 (RFC 6455 section 5.5)")
     return CloseSession(code, reason, session, key)
@@ -154,7 +158,7 @@ def _parse_unsubscribe(obj: _Obj, from_json: bool) -> Unsubscribe:
 
 def _parse_publish(obj: _Obj, from_json: bool) -> Publish:
     session, key = _common(obj, _PUBLISH_FIELDS)
-    except_self = obj.get("except_self", False)
+    except_self = _optional(obj, "except_self", False)
     if type(except_self) is not bool:
         raise FieldError("except_self", "must be true or false")
     return Publish(_name(obj, "channel"), _payload(obj, from_json), except_self, session, key)
@@ -170,7 +174,9 @@ def _parse_timer(obj: _Obj, from_json: bool) -> SetTimer:
     after_ms = obj.get("after_ms")
     if type(after_ms) is not int or not 0 <= after_ms <= AFTER_MS_MAX:
         raise FieldError("after_ms", f"must be an integer from 0 to {AFTER_MS_MAX}")
-    return SetTimer(_name(obj, "name"), after_ms, _any("data", obj.get("data"), from_json), session, key)
+    data = obj.get("data")
+    _check_json("data", data)
+    return SetTimer(_name(obj, "name"), after_ms, data, session, key)
 
 
 def _parse_cancel_timer(obj: _Obj, from_json: bool) -> CancelTimer:
@@ -230,25 +236,30 @@ def _common(obj: _Obj, known: frozenset[str]) -> tuple[str | None, str | None]:
     return session, key
 
 
+def _optional(obj: _Obj, field: str, default: Any) -> Any:
+    value = obj.get(field)
+    return default if value is None else value
+
+
 def _payload(obj: _Obj, from_json: bool) -> str | bytes:
-    if "text" in obj:
-        if "data" in obj:
-            raise FieldError("data", "only one of text and data may be given")
-        return _text("text", obj["text"])
-    if "data" not in obj:
-        raise FieldError("text", "is missing (or data, for binary)")
-    data = obj["data"]
+    text, data = obj.get("text"), obj.get("data")
+    if data is None:
+        if text is None:
+            raise FieldError("text", "is missing (or data, for binary)")
+        return _text("text", text)
+    if text is not None:
+        raise FieldError("data", "only one of text and data may be given")
     if from_json:
-        return _from_b64("data", data)
+        return _from_b64(data)
     if type(data) is not bytes:
         raise FieldError("data", "must be binary")
     return data
 
 
 def _headers(obj: _Obj) -> Headers:
-    if "headers" not in obj:
+    headers = obj.get("headers")
+    if headers is None:
         return ()
-    headers = obj["headers"]
     if type(headers) is not list:
         raise FieldError("headers", "must be a list of [name, value]")
     pairs = []
@@ -313,42 +324,40 @@ def _text(field: str, value: object) -> str:
     return value
 
 
-def _from_b64(field: str, value: object) -> bytes:
+def _from_b64(value: object) -> bytes:
     if type(value) is dict and len(value) == 1:
         try:
             return b64decode(value["b64"], validate=True)
         except (KeyError, TypeError, ValueError):
             pass
-    raise FieldError(field, 'must be {"b64": "…"} with standard base64')
+    raise FieldError("data", 'must be {"b64": "…"} with standard base64')
 
 
-def _any(field: str, value: object, from_json: bool, depth: int = 0) -> Any:
-    """A value both encodings can carry: null, bool, 64-bit int, finite float, text, bytes, list, map."""
-    if value is None or type(value) is bool or type(value) is bytes:
-        return value
+def _check_json(field: str, value: object, depth: int = 0) -> None:
+    """null, bool, 64-bit int, finite float, text, list, map with text keys: what both encodings carry alike."""
+    if value is None or type(value) is bool:
+        return
     if type(value) is str:
-        return _text(field, value)
-    if type(value) is int:
+        _text(field, value)
+    elif type(value) is int:
         if not -(2**63) <= value < 2**64:
-            raise FieldError(field, "an integer does not fit into 64 bits")
-        return value
-    if type(value) is float:
+            raise FieldError(field, "holds an integer that does not fit into 64 bits")
+    elif type(value) is float:
         if not math.isfinite(value):
-            raise FieldError(field, "a number must be finite")
-        return value
-    if depth == VALUE_DEPTH:
+            raise FieldError(field, "holds a number that is not finite")
+    elif depth == VALUE_DEPTH:
         raise FieldError(field, f"is nested deeper than {VALUE_DEPTH}")
-    if type(value) is list:
-        return [_any(field, item, from_json, depth + 1) for item in value]
-    if type(value) is not dict:
-        raise FieldError(field, f"holds a {type(value).__name__}, which is neither JSON nor binary")
-    if from_json and len(value) == 1 and "b64" in value:
-        return _from_b64(field, value)
-    for key in value:
-        if type(key) is not str:
-            raise FieldError(field, "map keys must be text")
-        _text(field, key)
-    return {key: _any(field, item, from_json, depth + 1) for key, item in value.items()}
+    elif type(value) is list:
+        for item in value:
+            _check_json(field, item, depth + 1)
+    elif type(value) is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise FieldError(field, "holds a map whose keys are not text")
+            _text(field, key)
+            _check_json(field, item, depth + 1)
+    else:
+        raise FieldError(field, f"holds {type(value).__name__}, which is no JSON value")
 
 
 def _unknown(obj: _Obj, known: frozenset[str]) -> FieldError:

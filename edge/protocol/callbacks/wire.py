@@ -100,9 +100,9 @@ def encode_request(edge_id: str, parcels: Sequence[Parcel], gone: Sequence[str],
 def decode_response(body: bytes, content_type: str, parcels: Sequence[Parcel]) -> Mapping[str, Result | BadResult]:
     """Event id → what the backend answered to it. Events the backend left out are left out here too.
 
-    A result without `id` belongs to the only event of the request, when it carried exactly one. Results for
-    events that were not asked about, or without `id` in a batch, are passed over: their events count as left out.
-    Two results for one event are a `BadResult`: nobody can say which of them holds.
+    A result without `id` belongs to the only event of the request, when it carried exactly one (so that a static
+    web server can be a backend). Results for events that were not asked about are passed over. Two results for one
+    event are a `BadResult`: nobody can say which of them holds.
 
     Raises WireError when the body as a whole is not an answer.
     """
@@ -120,7 +120,9 @@ def decode_response(body: bytes, content_type: str, parcels: Sequence[Parcel]) -
         if type(item) is not dict:
             raise WireError(f"results[{index}] is no map")
         event_id = item.get("id", only)
-        if type(event_id) is not str or event_id not in wanted:
+        if type(event_id) is not str:
+            raise WireError(f"results[{index}] does not say which event it is for")
+        if event_id not in wanted:
             continue
         if event_id in decoded:
             decoded[event_id] = BadResult(f"results[{index}].id", "this event has two results")
