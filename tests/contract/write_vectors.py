@@ -47,9 +47,7 @@ def vectors() -> dict[str, Any]:
     def with_msgpack(cases: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "cases": [
-                case | {"msgpack_hex": packed(case["body"])}
-                if "body" in case and "msgpack_hex" not in case
-                else case
+                case | {"msgpack_hex": packed(case["body"])} if "body" in case and "msgpack_hex" not in case else case
                 for case in cases
             ]
         }

@@ -152,9 +152,7 @@ def answers() -> list[dict[str, Any]]:
             [result("s2:1"), result(ID, sent)],
         ),
         good("nothing answered", {"results": []}, [ID], []),
-        good(
-            "204: no actions for any", None, [ID, "s2:1"], [result(ID), result("s2:1")], status=204, sdk=False
-        ),
+        good("204: no actions for any", None, [ID, "s2:1"], [result(ID), result("s2:1")], status=204, sdk=False),
         good(
             "id left out: one event was asked (a static file can be a backend)",
             {"results": [{"actions": [send]}]},
@@ -171,11 +169,7 @@ def answers() -> list[dict[str, Any]]:
         ),
         good(
             "null stands for an optional field left out",
-            {
-                "results": [
-                    {"id": ID, "actions": [{"type": "subscribe", "channel": "c", "since": None, "id": None}]}
-                ]
-            },
+            {"results": [{"id": ID, "actions": [{"type": "subscribe", "channel": "c", "since": None, "id": None}]}]},
             [ID],
             [result(ID, {"class": "Subscribe", "channel": "c"})],
             sdk=False,
@@ -289,10 +283,7 @@ def bad_answers() -> list[dict[str, Any]]:
         ]
     }
     return [
-        *(
-            bad(name, {"results": [{"id": ID, "actions": actions}]}, field)
-            for name, actions, field in BAD_ACTIONS
-        ),
+        *(bad(name, {"results": [{"id": ID, "actions": actions}]}, field) for name, actions, field in BAD_ACTIONS),
         *(bad(name, {"results": [{"id": ID, "state": state}]}, field) for name, state, field in BAD_STATES),
         bad("unknown field of a result", {"results": [{"id": ID, "acts": []}]}, "acts"),
         bad(
@@ -329,9 +320,7 @@ def bad_requests() -> list[dict[str, Any]]:
     fields = '"id": "s1:1", "session": "s1", "type": "message", "attempt": 1, "at": 1, '
     fields += '"release": "r", "user": null'
 
-    def bad(
-        name: str, octets: bytes, names: str, content_type: str | None = json, status: int = 400
-    ) -> dict[str, Any]:
+    def bad(name: str, octets: bytes, names: str, content_type: str | None = json, status: int = 400) -> dict[str, Any]:
         return {
             "name": name,
             "method": "POST",

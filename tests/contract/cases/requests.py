@@ -41,9 +41,7 @@ def message(id: str, payload: Any, at: int = AT) -> dict[str, Any]:
     return {"class": "Message", "id": id, "at": at, "payload": payload}
 
 
-def case(
-    name: str, parcels: list[dict[str, Any]], events: list[dict[str, Any]], *gone: str
-) -> dict[str, Any]:
+def case(name: str, parcels: list[dict[str, Any]], events: list[dict[str, Any]], *gone: str) -> dict[str, Any]:
     body: dict[str, Any] = {"edge": "edge-1", "events": events}
     if gone:
         body["gone"] = list(gone)
@@ -63,9 +61,7 @@ HANDSHAKE = {
 
 def singles() -> list[dict[str, Any]]:
     """One event each: every type."""
-    opening = parcel(
-        "s1", {"class": "Open", "id": "s1:1", "at": AT, "request": HANDSHAKE, "transport": "websocket"}
-    )
+    opening = parcel("s1", {"class": "Open", "id": "s1:1", "at": AT, "request": HANDSHAKE, "transport": "websocket"})
     text = parcel("s1", message("s1:2", "hi"), user="ada", state={"room": "a"}, version=7)
     empty = parcel("s1", message("s1:3", ""))
     unicode = parcel("s1", message("s1:4", 'größer \u2028 \U0001f600 "\\ \u0000'))
@@ -118,9 +114,7 @@ def singles() -> list[dict[str, Any]]:
 
 def batches() -> list[dict[str, Any]]:
     """Several sessions, several events of one, sessions that are gone."""
-    first = parcel(
-        "s1", message("s1:2", "a"), message("s1:3", {"b64": "AQI="}), user="ada", state={"n": 1}, version=2
-    )
+    first = parcel("s1", message("s1:2", "a"), message("s1:3", {"b64": "AQI="}), user="ada", state={"n": 1}, version=2)
     second = parcel("s2", message("s2:9", "b", AT + 5), attempt=2, state={"b64": "not binary"}, version=1)
     plain = parcel("s3", message("s3:1", "c"))
     return [

@@ -1,0 +1,297 @@
+"""Bytes to events and results to bytes, in both encodings of callbacks v1. Pure: no socket, no clock.
+
+Results are packed one by one and joined afterwards: what is remembered of an event's answer is then exactly the bytes
+that went out, and a result that cannot be written spoils no other.
+
+Source: spec/callbacks.md, "Request" and "Response".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import msgpack
+
+from backend_sdk.errors import BadField, RequestError
+from backend_sdk.events import (
+    ClientRequest,
+    Close,
+    Event,
+    Gap,
+    Message,
+    Open,
+    Other,
+    Parcel,
+    Position,
+    ReleaseChanged,
+    Timer,
+)
+
+MSGPACK_TYPE = "application/vnd.holdfast.v1+msgpack"
+JSON_TYPE = "application/vnd.holdfast.v1+json"
+
+Result = dict[str, Any]
+"""``{"id", "actions", "state"}``, without what is empty."""
+
+COMMON_FIELDS = frozenset({"id", "session", "type", "attempt", "at", "release", "user", "state", "version"})
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One request: parcels in the order of their first events. `gone`: sessions that actions named but that had
+    ended. `edge`: who sent it."""
+
+    edge: str
+    parcels: Sequence[Parcel]
+    gone: Sequence[str]
+
+
+class Encoding(Protocol):
+    """One of the two ways to write an answer. `pack` raises TypeError or ValueError for what it cannot write."""
+
+    content_type: str
+
+    def pack(self, result: Result) -> bytes: ...
+
+    def unpack(self, packed: bytes) -> Result: ...
+
+    def join(self, packed: Sequence[bytes]) -> bytes:
+        """The whole answer's body from its packed results."""
+        ...
+
+
+class MsgpackEncoding:
+    """msgpack; bytes are `bin`. Not for several threads at once."""
+
+    content_type = MSGPACK_TYPE
+
+    def __init__(self) -> None:
+        self.pack: Callable[[Result], bytes] = msgpack.Packer().pack
+        self._headers = msgpack.Packer()
+
+    def unpack(self, packed: bytes) -> Result:
+        result: Result = msgpack.unpackb(packed)
+        return result
+
+    def join(self, packed: Sequence[bytes]) -> bytes:
+        return b"".join((b"\x81\xa7results", self._headers.pack_array_header(len(packed)), *packed))
+
+
+class JsonEncoding:
+    """JSON; bytes are ``{"b64": …}``."""
+
+    content_type = JSON_TYPE
+
+    def __init__(self) -> None:
+        self._encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_b64).encode
+
+    def pack(self, result: Result) -> bytes:
+        return self._encode(result).encode()
+
+    def unpack(self, packed: bytes) -> Result:
+        result: Result = json.loads(packed)
+        for action in result.get("actions", ()):
+            if "data" in action and action["type"] in ("send", "publish"):
+                action["data"] = base64.b64decode(action["data"]["b64"])
+        return result
+
+    def join(self, packed: Sequence[bytes]) -> bytes:
+        return b'{"results":[' + b",".join(packed) + b"]}"
+
+
+def _b64(value: object) -> dict[str, str]:
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode()}
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def decode_request(content_type: str, body: bytes) -> Batch:
+    """A request's body. Raises `RequestError` 415 for a content type that is neither, 400 for a body that does not
+    parse, and `BadField` (400) naming the field."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == MSGPACK_TYPE or kind == "application/msgpack":
+        return _batch(_unpack(body), binary=True)
+    if kind == JSON_TYPE or kind == "application/json":
+        return _batch(_parse(body), binary=False)
+    raise RequestError(415, f"Content-Type must be {MSGPACK_TYPE} or {JSON_TYPE}, not {kind or 'absent'}")
+
+
+def _unpack(body: bytes) -> Any:
+    try:
+        return msgpack.unpackb(body)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise RequestError(400, f"the body is no msgpack: {error}") from None
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, f"the body is no JSON: {error}") from None
+
+
+def _batch(body: Any, *, binary: bool) -> Batch:
+    if type(body) is not dict:
+        raise RequestError(400, "the body must be a map with events")
+    edge, events, gone = body.get("edge", ""), body.get("events"), body.get("gone", [])
+    if type(edge) is not str:
+        raise BadField("edge", "must be a string")
+    if type(events) is not list:
+        raise BadField("events", "must be a list")
+    if type(gone) is not list or not all(type(session) is str for session in gone):
+        raise BadField("gone", "must be a list of session ids")
+    parcels: dict[str, Parcel] = {}
+    index = 0
+    try:
+        for index, raw in enumerate(events):  # noqa: B007 (the handler below tells it)
+            event = _event(raw, binary)
+            parcel = parcels.get(raw["session"])
+            if parcel is None:
+                parcel = parcels[raw["session"]] = _parcel(raw)
+            parcel.events.append(event)
+    except _FieldProblem as error:
+        place = f"events[{index}]"
+        raise BadField(f"{place}.{error.field}" if error.field else place, error.problem) from None
+    return Batch(edge, list(parcels.values()), gone)
+
+
+class _FieldProblem(Exception):
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(field, problem)
+
+
+def _parcel(raw: dict[str, Any]) -> Parcel:
+    """A parcel without events, from the first event of its session, whose common fields are checked."""
+    state, version = raw.get("state"), raw.get("version", 0)
+    if state is None:
+        state = {}
+    elif type(state) is not dict:
+        raise _FieldProblem("state", "must be a map")
+    if type(version) is not int:
+        raise _FieldProblem("version", "must be an integer")
+    return Parcel(raw["session"], raw["release"], raw["user"], state, version, [])
+
+
+def _event(raw: Any, binary: bool) -> Event:
+    if type(raw) is not dict:
+        raise _FieldProblem("", "must be a map")
+    get = raw.get
+    user = raw.setdefault("user", None)
+    raw.setdefault("release", "")
+    if not (
+        type(get("id")) is str
+        and type(get("session")) is str
+        and type(get("at")) is int
+        and type(raw.setdefault("attempt", 1)) is int
+        and type(raw["release"]) is str
+        and (user is None or type(user) is str)
+    ):
+        _complain(raw)
+    kind = get("type")
+    if kind == "message":
+        return Message(raw["id"], raw["at"], raw["attempt"], _payload(raw, binary))
+    if type(kind) is not str:
+        raise _FieldProblem("type", "must be a string")
+    decode = _DECODERS.get(kind)
+    if decode is not None:
+        return decode(raw)
+    fields = {name: value for name, value in raw.items() if name not in COMMON_FIELDS}
+    return Other(kind, raw["id"], raw["at"], raw["attempt"], fields)
+
+
+def _complain(raw: dict[str, Any]) -> NoReturn:
+    """Find out which common field is wrong."""
+    wanted = {"id": str, "session": str, "at": int, "attempt": int, "release": str}
+    for field, kind in wanted.items():
+        _take(raw, field, kind)
+    raise _FieldProblem("user", "must be a string or null")
+
+
+_WORDS = {str: "a string", int: "an integer", bool: "true or false", list: "a list", dict: "a map"}
+
+
+def _take(raw: dict[str, Any], field: str, kind: type, prefix: str = "") -> Any:
+    value = raw.get(field)
+    if type(value) is not kind:
+        raise _FieldProblem(prefix + field, f"must be {_WORDS[kind]}")
+    return value
+
+
+def _payload(raw: dict[str, Any], binary: bool) -> str | bytes:
+    text = raw.get("text")
+    if type(text) is str:
+        return text
+    data = raw.get("data")
+    if text is not None or data is None:
+        raise _FieldProblem("text", "must be a string (or data must be there)")
+    if binary:
+        if type(data) is bytes:
+            return data
+        raise _FieldProblem("data", "must be bin")
+    try:
+        return base64.b64decode(data["b64"], validate=True)
+    except (TypeError, KeyError, binascii.Error, ValueError):
+        raise _FieldProblem("data", 'must be {"b64": "<base64>"}') from None
+
+
+def _open(raw: dict[str, Any]) -> Open:
+    request = _take(raw, "request", dict)
+    texts = [_take(request, field, str, "request.") for field in ("method", "path", "query", "client", "scheme")]
+    method, path, query, client, scheme = texts
+    headers = _take(request, "headers", list, "request.")
+    subprotocols = _take(request, "subprotocols", list, "request.")
+    for pair in headers:
+        if type(pair) is not list or len(pair) != 2 or not all(type(part) is str for part in pair):
+            raise _FieldProblem("request.headers", "must be a list of [name, value]")
+    if not all(type(name) is str for name in subprotocols):
+        raise _FieldProblem("request.subprotocols", "must be a list of strings")
+    handshake = ClientRequest(
+        method, path, query, tuple((name, value) for name, value in headers), client, scheme, tuple(subprotocols)
+    )
+    return Open(raw["id"], raw["at"], raw["attempt"], handshake, _take(raw, "transport", str))
+
+
+def _close(raw: dict[str, Any]) -> Close:
+    return Close(
+        raw["id"],
+        raw["at"],
+        raw["attempt"],
+        _take(raw, "code", int),
+        _take(raw, "reason", str),
+        _take(raw, "clean", bool),
+        _take(raw, "cause", str),
+    )
+
+
+def _timer(raw: dict[str, Any]) -> Timer:
+    return Timer(raw["id"], raw["at"], raw["attempt"], _take(raw, "name", str), raw.get("data"))
+
+
+def _release(raw: dict[str, Any]) -> ReleaseChanged:
+    return ReleaseChanged(raw["id"], raw["at"], raw["attempt"], _take(raw, "from", str), _take(raw, "to", str))
+
+
+def _gap(raw: dict[str, Any]) -> Gap:
+    channel = _take(raw, "channel", str)
+    return Gap(raw["id"], raw["at"], raw["attempt"], channel, _position(raw, "since"), _position(raw, "position"))
+
+
+def _position(raw: dict[str, Any], field: str) -> Position:
+    place = _take(raw, field, dict)
+    return Position(_take(place, "offset", int, f"{field}."), _take(place, "epoch", str, f"{field}."))
+
+
+_DECODERS: dict[str, Callable[[dict[str, Any]], Event]] = {
+    "open": _open,
+    "close": _close,
+    "timer": _timer,
+    "release": _release,
+    "gap": _gap,
+}
