@@ -1,0 +1,163 @@
+"""The door of the control API: who may come in, and what everybody gets back.
+
+For every request: an id, the token (or, without any configured, proof that it comes from this machine and not from a
+web page), routing on the path as it was sent, errors as JSON without tracebacks, and one line in the log. Query strings
+and headers are never logged: they may hold what should not be there.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge.config import Secret
+from edge.control.answers import internal_problem, problem
+from edge.errors import ConfigError
+
+_log = logging.getLogger("holdfast.control")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def is_loopback(host: str) -> bool:
+    """Is `host` (a name or an address, without port and brackets) this machine and nobody else?"""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_bind(bind: str, tokens: Sequence[Secret]) -> None:
+    """Raise ConfigError when the API would be open to others: without a token, `bind` must be a loopback address."""
+    if not tokens and not is_loopback(_host_of(bind) or ""):
+        raise ConfigError(
+            "control", "edge.control", bind, "a loopback address, as long as edge.control_tokens is empty"
+        )
+
+
+def _host_of(authority: str) -> str | None:
+    """The host of ``host``, ``host:port`` or ``[v6]:port``; None when it is none of these."""
+    try:
+        parts = urlsplit(f"//{authority}")
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts.hostname if parts.netloc == authority and "@" not in authority else None
+
+
+class Guard:
+    """ASGI middleware around the API.
+
+    `tokens` gives the tokens that are valid now (a reload may change them); `open_paths` need none.
+    """
+
+    def __init__(
+        self, app: ASGIApp, bind: str, tokens: Callable[[], Sequence[Secret]], open_paths: frozenset[str]
+    ) -> None:
+        check_bind(bind, tokens())
+        self._app = app
+        self._local = is_loopback(_host_of(bind) or "")
+        self._tokens = tokens
+        self._open = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send)
+        try:
+            refusal = self._refusal(exchange.path, Headers(scope=scope))
+            if refusal is not None:
+                await refusal(scope, receive, exchange.send)
+            else:
+                inside = {**scope, "path": exchange.path, "root_path": "", "request_id": exchange.id}
+                await self._app(inside, receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = 499
+        except Exception:
+            # Errors with an answer were answered inside; this one is ours, and the caller saw only a 500.
+            _log.exception("request %s failed", exchange.id)
+            if exchange.status == 0:
+                await internal_problem()(scope, receive, exchange.send)
+        finally:
+            exchange.log()
+
+    def _refusal(self, path: str, headers: Headers) -> Response | None:
+        """Why this request does not come in; None: it does."""
+        if path in self._open:
+            return None
+        tokens = self._tokens()
+        if tokens:
+            return None if _bearer_matches(headers.get("authorization", ""), tokens) else _unauthorized()
+        if not self._local:
+            return problem(403, "forbidden", "no token is configured any more, and this port is not loopback")
+        # DNS rebinding: a web page whose own name was made to point at 127.0.0.1 sends its own name as Host.
+        if not is_loopback(_host_of(headers.get("host", "")) or ""):
+            return problem(403, "forbidden", "without a configured token, Host must be localhost or a loopback address")
+        # Cross-site requests: a page may send simple requests anywhere, and says where it is from.
+        origin = headers.get("origin")
+        if origin is not None and not is_loopback(_host_of(origin.partition("://")[2]) or ""):
+            return problem(403, "forbidden", "without a configured token, other sites' pages are not served")
+        return None
+
+
+def _unauthorized() -> Response:
+    return problem(
+        401, "unauthorized", "a bearer token is needed", headers={"WWW-Authenticate": 'Bearer realm="holdfast"'}
+    )
+
+
+def _bearer_matches(authorization: str, tokens: Sequence[Secret]) -> bool:
+    """RFC 6750 section 2.1. Every token is compared, in constant time; hashes hide the lengths too."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        return False
+    digest = sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
+    matches = [hmac.compare_digest(digest, sha256(token.value.encode()).digest()) for token in tokens]
+    return any(matches)
+
+
+class _Exchange:
+    """One request and its answer: adds the headers every answer has, and remembers what the log line needs."""
+
+    __slots__ = ("_method", "_send", "_started", "id", "path", "status")
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        raw = scope.get("raw_path")
+        # As it was sent, so that a %2F in a channel's name is no separator; handlers decode what they take out.
+        self.path: str = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
+        self.status = 0
+        self._method: str = scope["method"]
+        self._send = send
+        self._started = time.monotonic()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.id
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+    def log(self) -> None:
+        took_ms = (time.monotonic() - self._started) * 1_000
+        level = logging.DEBUG if self.path in ("/livez", "/readyz", "/metrics") else logging.INFO
+        path = ascii(self.path[:200])[1:-1]
+        _log.log(level, "%s %s: %d in %.1f ms, request %s", self._method, path, self.status, took_ms, self.id)

@@ -1,0 +1,115 @@
+"""JSON Schemas of the bodies and answers, as OpenAPI's components. Tests hold the real answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+TEXT: Schema = {"type": "string"}
+WHOLE: Schema = {"type": "integer"}
+YES_NO: Schema = {"type": "boolean"}
+TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+BYTES: Schema = {"$ref": "#/components/schemas/Bytes"}
+
+
+def _map(about: str, properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
+    return {
+        "type": "object",
+        "description": about,
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+SCHEMAS: Mapping[str, Schema] = {
+    "Error": _map(
+        "What went wrong: a word for programs, a sentence for people, and the field it is about.",
+        {"error": _map("", {"code": TEXT, "message": TEXT, "field": TEXT}, optional=["field"])},
+    ),
+    "Bytes": _map("Bytes, in JSON. In msgpack they are binary.", {"b64": TEXT}),
+    "NewPublication": _map(
+        "Either text or data. `id` de-duplicates per channel for 24 h; `sender` is a session it is not sent to.",
+        {"text": TEXT, "data": BYTES, "id": TEXT_OR_NULL, "sender": TEXT_OR_NULL},
+        optional=["text", "data", "id", "sender"],
+    ),
+    "Published": _map(
+        "The publication's place in its channel's history; offset 0 when the channel keeps none.",
+        {"offset": WHOLE, "epoch": TEXT, "duplicate": YES_NO},
+    ),
+    "Channel": _map(
+        "Subscribed sessions over all edges, and the place of the newest publication.",
+        {"channel": TEXT, "subscribers": WHOLE, "offset": WHOLE, "epoch": TEXT},
+    ),
+    "Publication": _map(
+        "`at`: ms since the epoch.",
+        {"offset": WHOLE, "text": TEXT, "data": BYTES, "at": WHOLE},
+        optional=["text", "data"],
+    ),
+    "History": _map(
+        "`whole` is false when some of what followed the asked position is gone; then there are no publications.",
+        {"publications": _list(_ref("Publication")), "whole": YES_NO, "offset": WHOLE, "epoch": TEXT},
+    ),
+    "Session": _map(
+        "A session. `opened_at` and timers' `due`: ms since the epoch.",
+        {
+            "session": TEXT,
+            "app": TEXT,
+            "route": TEXT,
+            "release": TEXT,
+            "pinned": TEXT_OR_NULL,
+            "user": TEXT_OR_NULL,
+            "edge": TEXT,
+            "transport": TEXT,
+            "client": TEXT,
+            "opened_at": WHOLE,
+            "state": {"type": "object"},
+            "version": WHOLE,
+            "channels": _list(TEXT),
+            "timers": _list(_map("", {"name": TEXT, "due": WHOLE, "data": {}})),
+        },
+    ),
+    "Sessions": _map("Sessions of one user, over all edges.", {"sessions": _list(_ref("Session"))}),
+    "Order": _map(
+        "Actions of callbacks v1 (all but accept and reject), and a change of state: together or not at all.",
+        {
+            "actions": _list(
+                {"type": "object", "properties": {"type": TEXT}, "required": ["type"], "additionalProperties": True}
+            ),
+            "state": _map("", {"set": {"type": "object"}, "unset": _list(TEXT)}, optional=["set", "unset"]),
+        },
+        optional=["state"],
+    ),
+    "Outcome": _map("The session's edge has carried it out.", {"outcome": {"type": "string", "enum": ["delivered"]}}),
+    "NewRelease": _map("Where the release is: a URL that the route setting release_urls allows.", {"url": TEXT}),
+    "Release": _map(
+        "One deployed version. `configured`: it comes from the configuration.",
+        {
+            "sha": TEXT,
+            "url": TEXT,
+            "state": {"type": "string", "enum": ["current", "added", "retired"]},
+            "configured": YES_NO,
+            "added_at": {"type": ["integer", "null"]},
+        },
+    ),
+    "Releases": _map(
+        "All releases of an app; exactly one is current.",
+        {"app": TEXT, "current": TEXT, "releases": _list(_ref("Release"))},
+    ),
+    "Alive": _map("", {"alive": YES_NO}),
+    "Readiness": _map(
+        "Why no new connections should come here; empty when ready.", {"ready": YES_NO, "reasons": _list(TEXT)}
+    ),
+    "Draining": _map("", {"draining": YES_NO}),
+    "OpenAPI": {"type": "object", "description": "This document."},
+}
