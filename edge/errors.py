@@ -2,6 +2,7 @@
 
     HoldfastError
     ├── ConfigError            a setting is wrong: file, key, value, and what is allowed
+    ├── ConfigErrors           all the wrong settings of one attempt to load them
     ├── StoreError
     │   ├── StoreUnavailable   Redis is away and the bounded wait for it is over
     │   ├── FenceRefused       another edge owns the session now; this one must let go of it
@@ -21,6 +22,8 @@ knows redis-py, httptools or websockets exceptions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class HoldfastError(Exception):
     """Root of all errors that Holdfast raises on purpose."""
@@ -31,14 +34,25 @@ class ConfigError(HoldfastError):
 
     `source` is the file, flag or environment variable it came from; `key` is dotted
     (``route[0].limits.message_bytes``); `allowed` says what would be accepted. `value` is never shown for secret settings.
+    `problem` is for trouble that is not about the value (a setting that is missing or not known): it stands in the place
+    of "= value is not accepted".
     """
 
-    def __init__(self, source: str, key: str, value: object, allowed: str) -> None:
+    def __init__(self, source: str, key: str, value: object, allowed: str, *, problem: str = "") -> None:
         self.source = source
         self.key = key
         self.value = value
         self.allowed = allowed
-        super().__init__(f"{source}: {key} = {value!r} is not accepted: {allowed}")
+        trouble = problem or f"= {value!r} is not accepted"
+        super().__init__(f"{source}: {key} {trouble}: {allowed}")
+
+
+class ConfigErrors(HoldfastError):
+    """Everything that is wrong with the settings, one `ConfigError` each, in the order of the sources."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(str(error) for error in errors))
 
 
 class StoreError(HoldfastError):

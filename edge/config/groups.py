@@ -178,3 +178,5 @@ class Settings:
     channels: Sequence[ChannelSettings] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     """Dotted key → where its value came from, for `holdfast check --show`."""
+    warnings: Sequence[str] = ()
+    """What was accepted but looks wrong: one sentence each, without secrets."""

@@ -1,0 +1,171 @@
+"""Every setting by key: its kind (what is accepted), its environment variable and its flag.
+
+The groups in `edge.config.groups` own names, defaults and meanings; the tables here own what is accepted. A
+test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edge.config.groups import (
+    ChannelSettings,
+    EdgeSettings,
+    LimitSettings,
+    PoolSettings,
+    RouteSettings,
+    TimeoutSettings,
+)
+from edge.config.kinds import (
+    ADDRESS,
+    ANY_TEXT,
+    FILE,
+    FOLDER,
+    NETWORK,
+    Flag,
+    Kind,
+    ListOf,
+    Number,
+    OneOf,
+    SecretValue,
+    name,
+)
+from edge.config.urls import BACKEND, CALLBACK_PATH, ORIGIN, ROUTE_HOST, ROUTE_PATH, RedisUrl
+
+Table = Mapping[str, Kind]
+
+_DAY = 86_400
+_GIB = 1_073_741_824
+_MANY = 1_000_000_000
+
+
+def _bytes() -> Number:
+    return Number(1, _GIB, "bytes", whole=True)
+
+
+def _count(low: int = 1, high: int = _MANY, unit: str = "", zero: str = "") -> Number:
+    return Number(low, high, unit, whole=True, zero=zero)
+
+
+def _seconds(zero: str = "", high: float = _DAY) -> Number:
+    return Number(0, high, "seconds", zero=zero, above_low=not zero)
+
+
+EDGE: Table = {
+    "listen": ListOf(ADDRESS, least=1),
+    "control": ADDRESS,
+    "redis": RedisUrl(),
+    "data_dir": FOLDER,
+    "workers": _count(1, 256, "processes"),
+    "control_tokens": ListOf(SecretValue()),
+    "max_connections": _count(1, unit="connections"),
+    "handshakes_per_s": Number(0, _MANY, "handshakes a second", zero="no limit"),
+    "drain_delay_s": _seconds("at once"),
+    "drain_window_s": _seconds("all at once"),
+    "lease_s": Number(1, 3_600, "seconds"),
+    "store_wait_s": _seconds(high=3_600),
+    "store_queue": _count(unit="commands"),
+    "trusted_proxies": ListOf(NETWORK),
+    "log_level": OneOf(("debug", "info", "warning", "error")),
+    "log_format": OneOf(("text", "json")),
+    "tls_cert": FILE,
+    "tls_key": FILE,
+}
+LIMITS: Table = {
+    "message_bytes": _bytes(),
+    "frame_bytes": _bytes(),
+    "messages_per_s": Number(0, _MANY, "messages a second", zero="no limit"),
+    "bytes_per_s": Number(0, 1_000 * _MANY, "bytes a second", zero="no limit"),
+    "outbox_bytes": _bytes(),
+    "queue_events": _count(unit="events"),
+    "queue_bytes": _bytes(),
+    "connections_per_ip": _count(0, unit="connections", zero="no limit"),
+    "subscriptions": _count(unit="channels"),
+    "headers": _count(high=100_000, unit="header fields"),
+    "header_bytes": _bytes(),
+}
+TIMEOUTS: Table = {
+    "handshake_s": _seconds(),
+    "idle_s": _seconds("never"),
+    "ping_s": _seconds("never"),
+    "pong_s": _seconds(),
+    "close_s": _seconds(),
+    "request_s": _seconds(),
+    "connect_s": _seconds(),
+    "retry_window_s": _seconds(),
+}
+POOL: Table = {
+    "slots": _count(high=10_000, unit="requests in flight"),
+    "batch_events": _count(high=100_000, unit="events"),
+    "batch_bytes": _bytes(),
+}
+ROUTE: Table = {
+    "app": name(64),
+    "host": ROUTE_HOST,
+    "path": ROUTE_PATH,
+    "backend": BACKEND,
+    "callback_path": CALLBACK_PATH,
+    "release": name(128),
+    "protocol": OneOf(("callbacks",)),
+    "policy": OneOf(("follow", "pin")),
+    "encoding": OneOf(("auto", "json", "msgpack")),
+    "secrets": ListOf(SecretValue()),
+    "origins": ListOf(ORIGIN),
+    "compression": Flag(),
+}
+ROUTE_GROUPS: Mapping[str, Table] = {"limits": LIMITS, "timeouts": TIMEOUTS, "pool": POOL}
+CHANNEL: Table = {
+    "prefix": ANY_TEXT,
+    "history_count": _count(0, 1_000_000, "publications", "none"),
+    "history_age_s": Number(0, 366 * _DAY, "seconds", above_low=True),
+}
+GROUPS: Mapping[type, Table] = {
+    EdgeSettings: EDGE,
+    LimitSettings: LIMITS,
+    TimeoutSettings: TIMEOUTS,
+    PoolSettings: POOL,
+    RouteSettings: ROUTE,
+    ChannelSettings: CHANNEL,
+}
+TABLES: Mapping[str, str] = {"edge": "[edge]", "route": "[[route]]", "channel": "[[channel]]"}
+"""Top-level names of a settings file → how they are written."""
+
+FLAGS: Mapping[str, str] = {
+    "edge.listen": "--listen",
+    "edge.control": "--control",
+    "edge.redis": "--redis",
+    "edge.data_dir": "--data",
+    "edge.workers": "--workers",
+    "edge.control_tokens": "--control-token",
+    "edge.max_connections": "--max-connections",
+    "edge.handshakes_per_s": "--handshakes-per-s",
+    "edge.drain_delay_s": "--drain-delay",
+    "edge.drain_window_s": "--drain-window",
+    "edge.lease_s": "--lease",
+    "edge.trusted_proxies": "--trusted-proxy",
+    "edge.log_level": "--log-level",
+    "edge.log_format": "--log-format",
+    "edge.tls_cert": "--tls-cert",
+    "edge.tls_key": "--tls-key",
+    "backend": "--backend",
+    "secrets": "--secret",
+}
+"""Dotted key → flag. `backend` and `secrets` belong to the route that takes everything (host ``*``, path
+``/``)."""
+
+VARIABLES: Mapping[str, str] = {
+    **{f"HOLDFAST_{key.upper()}": f"edge.{key}" for key in EDGE},
+    "HOLDFAST_DATA": "edge.data_dir",
+    "HOLDFAST_BACKEND": "backend",
+    "HOLDFAST_SECRETS": "secrets",
+}
+"""Environment variable → dotted key."""
+
+CONFIG_VARIABLE = "HOLDFAST_CONFIG"
+
+
+def kind_of(key: str) -> Kind:
+    """The kind of a setting that flags or the environment can give."""
+    if key.startswith("edge."):
+        return EDGE[key.removeprefix("edge.")]
+    return ROUTE[key]
