@@ -33,9 +33,9 @@ class ConfigError(HoldfastError):
     """A setting is wrong.
 
     `source` is the file, flag or environment variable it came from; `key` is dotted
-    (``route[0].limits.message_bytes``); `allowed` says what would be accepted. `value` is never shown for secret settings.
-    `problem` is for trouble that is not about the value (a setting that is missing or not known): it stands in the place
-    of "= value is not accepted".
+    (``route[0].limits.message_bytes``); `allowed` says what would be accepted. `value` is never shown for secret
+    settings. `problem` is for trouble that is not about the value (a setting that is missing or not known): it stands
+    in the place of "= value is not accepted".
     """
 
     def __init__(self, source: str, key: str, value: object, allowed: str, *, problem: str = "") -> None:

@@ -90,13 +90,9 @@ class _Reading:
             document = tomllib.loads(text)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            self.errors.append(
-                ConfigError(config_path, "--config", config_path, reason, problem="cannot be read")
-            )
+            self.errors.append(ConfigError(config_path, "--config", config_path, reason, problem="cannot be read"))
         except UnicodeDecodeError:
-            self.errors.append(
-                ConfigError(config_path, "file", "", "it must be UTF-8 text", problem="is not TOML")
-            )
+            self.errors.append(ConfigError(config_path, "file", "", "it must be UTF-8 text", problem="is not TOML"))
         except tomllib.TOMLDecodeError as error:
             self.errors.append(ConfigError(config_path, "file", "", str(error), problem="is not TOML"))
         else:
@@ -163,9 +159,7 @@ class _Reading:
     def _read(self, kind: Kind, raw: object, key: str, source: str, given: object = None) -> object:
         """The checked value, or `_MISSING` with an error noted for it or for each wrong element of a list."""
         if isinstance(kind, ListOf) and isinstance(raw, list) and len(raw) >= kind.least:
-            values = [
-                self._read(kind.item, item, f"{key}[{index}]", source) for index, item in enumerate(raw)
-            ]
+            values = [self._read(kind.item, item, f"{key}[{index}]", source) for index, item in enumerate(raw)]
             return _MISSING if any(value is _MISSING for value in values) else tuple(values)
         try:
             return kind.read(raw, self._env)
@@ -235,9 +229,7 @@ class _Reading:
         built = []
         for index, fields in enumerate(routes):
             if fields.get("backend") is _MISSING:
-                self._missing(
-                    ("route", index), "backend", "the URL of the backend, such as http://127.0.0.1:8000"
-                )
+                self._missing(("route", index), "backend", "the URL of the backend, such as http://127.0.0.1:8000")
                 fields = {**fields, "backend": ""}
             built.append(RouteSettings(**fields))
         if not routes and not self.errors:
@@ -258,9 +250,7 @@ class _Reading:
     def _sections(self, value: object, name: str) -> Sequence[Mapping[str, Any]]:
         if isinstance(value, list):
             return [self._section(table, (name, index)) for index, table in enumerate(value)]
-        self.errors.append(
-            ConfigError(self._in_file((name,)), name, value, f"tables, each under {TABLES[name]}")
-        )
+        self.errors.append(ConfigError(self._in_file((name,)), name, value, f"tables, each under {TABLES[name]}"))
         return []
 
     def _refuse_unknown(self, table: Mapping[str, Any], known: Mapping[str, object], path: Path) -> None:
@@ -269,9 +259,7 @@ class _Reading:
                 continue
             key = _dotted((*path, field))
             close = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
-            allowed = (
-                f"did you mean {_dotted((*path, close[0]))}?" if close else "known are " + ", ".join(known)
-            )
+            allowed = f"did you mean {_dotted((*path, close[0]))}?" if close else "known are " + ", ".join(known)
             self.errors.append(
                 ConfigError(
                     self._in_file((*path, field)),
@@ -295,9 +283,7 @@ def _texts(env: Mapping[str, str], flags: Mapping[str, object]) -> list[tuple[st
 
 def _touches(wrong: str, key: str) -> bool:
     """`wrong` is `key`, an element of it, or something around it."""
-    return (
-        wrong == key or wrong.startswith((f"{key}[", f"{key}.")) or key.startswith((f"{wrong}[", f"{wrong}."))
-    )
+    return wrong == key or wrong.startswith((f"{key}[", f"{key}.")) or key.startswith((f"{wrong}[", f"{wrong}."))
 
 
 def _list(value: object) -> list[Any]:

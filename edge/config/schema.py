@@ -30,7 +30,7 @@ from edge.config.kinds import (
     SecretValue,
     name,
 )
-from edge.config.urls import BACKEND, CALLBACK_PATH, ORIGIN, ROUTE_HOST, ROUTE_PATH, RedisUrl
+from edge.config.urls import BACKEND, CALLBACK_PATH, ORIGIN, RELEASE_URL, ROUTE_HOST, ROUTE_PATH, RedisUrl
 
 Table = Mapping[str, Kind]
 
@@ -106,6 +106,7 @@ ROUTE: Table = {
     "backend": BACKEND,
     "callback_path": CALLBACK_PATH,
     "release": name(128),
+    "release_urls": ListOf(RELEASE_URL),
     "protocol": OneOf(("callbacks",)),
     "policy": OneOf(("follow", "pin")),
     "encoding": OneOf(("auto", "json", "msgpack")),

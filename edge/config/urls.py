@@ -37,12 +37,17 @@ def _backend(text: str) -> str:
     except ValueError:
         raise Wrong(BACKEND_ALLOWED, shown=without_userinfo(text)) from None
     if parts.username is not None or parts.password is not None:
-        raise Wrong(
-            "a URL without user name or password (sign requests with `secrets`)", without_userinfo(text)
-        )
+        raise Wrong("a URL without user name or password (sign requests with `secrets`)", without_userinfo(text))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(text)
     if "?" in text or "#" in text:
+        raise ValueError(text)
+    return text
+
+
+def _release_url(text: str) -> str:
+    _backend(text.replace("{sha}", "0"))
+    if "{" in text.replace("{sha}", "") or "}" in text.replace("{sha}", ""):
         raise ValueError(text)
     return text
 
@@ -83,12 +88,11 @@ def _origin(text: str) -> str:
 
 BACKEND_ALLOWED = "http://host:port/path or https://…, without user name, query or fragment"
 BACKEND = Text(BACKEND_ALLOWED, _backend)
+RELEASE_URL = Text("a URL like that of a backend; {sha} in it stands for the release", _release_url)
 CALLBACK_PATH = Text("empty, or a path that begins with / and has no query", _callback_path)
 ROUTE_PATH = Text("a path prefix that begins with / and has no query", _route_path)
 ROUTE_HOST = Text("a host name without port, *.suffix, or *", _route_host)
-ORIGIN = Text(
-    "scheme://host or scheme://*.suffix, with :port where it is not the scheme's own, or *", _origin
-)
+ORIGIN = Text("scheme://host or scheme://*.suffix, with :port where it is not the scheme's own, or *", _origin)
 
 
 class RedisUrl:

@@ -153,9 +153,7 @@ def test_a_backend_flag_makes_one_route() -> None:
 
 
 def test_a_backend_flag_changes_the_route_of_the_file_that_takes_everything(write: Any) -> None:
-    path = write(
-        '[[route]]\nhost = "a.example"\nbackend = "http://a"\n[[route]]\napp = "b"\npolicy = "pin"\n'
-    )
+    path = write('[[route]]\nhost = "a.example"\nbackend = "http://a"\n[[route]]\napp = "b"\npolicy = "pin"\n')
     settings = load({}, {"HOLDFAST_BACKEND": "http://b"}, path)
     assert [(route.host, route.backend, route.policy) for route in settings.routes] == [
         ("a.example", "http://a", "follow"),
@@ -211,8 +209,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "a unit where a number belongs",
         '[edge]\ndrain_delay_s = "3s"\n' + ROUTE_TOML,
-        "holdfast.toml:2: edge.drain_delay_s = '3s' is not accepted: "
-        "a number of seconds from 0 to 86_400 (0: at once)",
+        "holdfast.toml:2: edge.drain_delay_s = '3s' is not accepted: a number of seconds from 0 to 86_400 (0: at once)",
     ),
     (
         "word",
@@ -227,8 +224,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "unknown key with no near one",
         ROUTE_TOML + "[route.pool]\nzzz = 1\n",
-        "holdfast.toml:4: route[0].pool.zzz is not a known setting: "
-        "known are slots, batch_events, batch_bytes",
+        "holdfast.toml:4: route[0].pool.zzz is not a known setting: known are slots, batch_events, batch_bytes",
     ),
     (
         "unknown table",
@@ -262,6 +258,12 @@ WRONG: list[tuple[str, str, str]] = [
         '[[route]]\nbackend = "http://me:hush@b:port"\n',
         "holdfast.toml:2: route[0].backend = 'http://•••@b:port' is not accepted: "
         "http://host:port/path or https://…, without user name, query or fragment",
+    ),
+    (
+        "release URL with a placeholder we do not know",
+        '[[route]]\nbackend = "http://b"\nrelease_urls = ["http://{sha}.b:8000", "http://{name}.b"]\n',
+        "holdfast.toml:3: route[0].release_urls[1] = 'http://{name}.b' is not accepted: "
+        "a URL like that of a backend; {sha} in it stands for the release",
     ),
     (
         "no backend",
@@ -325,8 +327,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "half of tls",
         '[edge]\ntls_cert = "holdfast.toml"\n' + ROUTE_TOML,
-        "holdfast.toml:2: edge.tls_key is missing: "
-        "edge.tls_cert and edge.tls_key are given together or not at all",
+        "holdfast.toml:2: edge.tls_key is missing: edge.tls_cert and edge.tls_key are given together or not at all",
     ),
     (
         "open control port",
@@ -348,8 +349,7 @@ WRONG: list[tuple[str, str, str]] = [
     ),
     (
         "one place twice",
-        '[[route]]\nbackend = "http://a"\nhost="A.example"\n'
-        '[[route]]\nbackend = "http://b"\nhost="a.example"\n',
+        '[[route]]\nbackend = "http://a"\nhost="A.example"\n[[route]]\nbackend = "http://b"\nhost="a.example"\n',
         "holdfast.toml:4: route[1] = 'a.example/' is not accepted: one route for each host and path: "
         "route[0] has host 'a.example' and path '/' already",
     ),
@@ -373,8 +373,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "not TOML",
         "[edge\n",
-        "holdfast.toml: file is not TOML: "
-        "Expected ']' at the end of a table declaration (at line 1, column 6)",
+        "holdfast.toml: file is not TOML: Expected ']' at the end of a table declaration (at line 1, column 6)",
     ),
 ]
 
@@ -405,8 +404,7 @@ def test_wrong_flags_and_variables_are_named(write: Any) -> None:
         "the environment variable NOPE must be set and not empty",
         "--backend: backend = '127.0.0.1:8000' is not accepted: "
         "http://host:port/path or https://…, without user name, query or fragment",
-        "--drain-delay: edge.drain_delay_s = '-1' is not accepted: "
-        "a number of seconds from 0 to 86_400 (0: at once)",
+        "--drain-delay: edge.drain_delay_s = '-1' is not accepted: a number of seconds from 0 to 86_400 (0: at once)",
     ]
 
 
@@ -430,9 +428,7 @@ def test_a_contradiction_that_rests_on_a_wrong_setting_is_not_reported(write: An
 
 
 def test_what_only_looks_wrong_is_a_warning(write: Any) -> None:
-    path = write(
-        '[[route]]\nbackend = "http://b"\nsecrets = ["short"]\n[route.timeouts]\nretry_window_s = 60\n'
-    )
+    path = write('[[route]]\nbackend = "http://b"\nsecrets = ["short"]\n[route.timeouts]\nretry_window_s = 60\n')
     env = {"HOLDFAST_LISTN": "x", "HOLDFAST_PORT": "tcp://10.0.0.1:7999", "HOLDFAST_TOKEN": "x"}
     assert list(load({}, env, path).warnings) == [
         "the environment variable HOLDFAST_LISTN is not used; did you mean HOLDFAST_LISTEN?",
