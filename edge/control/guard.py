@@ -8,7 +8,6 @@ and headers are never logged: they may hold what should not be there.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import logging
 import re
 import secrets
@@ -23,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.config import Secret
+from edge.config.addresses import Address, parse_address
 from edge.control.answers import internal_problem, problem
 from edge.errors import ConfigError
 
@@ -31,22 +31,17 @@ _log = logging.getLogger("holdfast.control")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def is_loopback(host: str) -> bool:
-    """Is `host` (a name or an address, without port and brackets) this machine and nobody else?"""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def check_bind(bind: str, tokens: Sequence[Secret]) -> None:
     """Raise ConfigError when the API would be open to others: without a token, `bind` must be a loopback address."""
-    if not tokens and not is_loopback(_host_of(bind) or ""):
+    if not tokens and not parse_address(bind).is_loopback:
         raise ConfigError(
             "control", "edge.control", bind, "a loopback address, as long as edge.control_tokens is empty"
         )
+
+
+def _says_loopback(authority: str) -> bool:
+    """Does a Host header (or an origin's authority) name this machine and nobody else?"""
+    return Address((_host_of(authority) or "").rstrip("."), 0).is_loopback
 
 
 def _host_of(authority: str) -> str | None:
@@ -70,7 +65,7 @@ class Guard:
     ) -> None:
         check_bind(bind, tokens())
         self._app = app
-        self._local = is_loopback(_host_of(bind) or "")
+        self._local = parse_address(bind).is_loopback
         self._tokens = tokens
         self._open = open_paths
 
@@ -106,11 +101,11 @@ class Guard:
         if not self._local:
             return problem(403, "forbidden", "no token is configured any more, and this port is not loopback")
         # DNS rebinding: a web page whose own name was made to point at 127.0.0.1 sends its own name as Host.
-        if not is_loopback(_host_of(headers.get("host", "")) or ""):
+        if not _says_loopback(headers.get("host", "")):
             return problem(403, "forbidden", "without a configured token, Host must be localhost or a loopback address")
         # Cross-site requests: a page may send simple requests anywhere, and says where it is from.
         origin = headers.get("origin")
-        if origin is not None and not is_loopback(_host_of(origin.partition("://")[2]) or ""):
+        if origin is not None and not _says_loopback(origin.partition("://")[2]):
             return problem(403, "forbidden", "without a configured token, other sites' pages are not served")
         return None
 
