@@ -18,11 +18,13 @@ from backend_sdk.events import (
     ReleaseChanged,
     Timer,
 )
+from backend_sdk.publisher import AsyncPublisher, Publisher
 from backend_sdk.session import OtherSession, Session
 
 __all__ = [
     "ActionError",
     "App",
+    "AsyncPublisher",
     "ClientRequest",
     "Close",
     "Event",
@@ -33,6 +35,7 @@ __all__ = [
     "Other",
     "OtherSession",
     "Position",
+    "Publisher",
     "Reject",
     "ReleaseChanged",
     "Session",

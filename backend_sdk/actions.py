@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict
 
 from backend_sdk.errors import ActionError, Headers, StateError
-from backend_sdk.values import check_value, is_text
+from backend_sdk.values import NAME_CHARS, check_value, is_name, is_text
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, obs-text included
 _CLOSE_CODES = frozenset({1000, 1008, 1011, 1012, 1013})
 _REASON_BYTES = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, two of them the code
+_LONGEST_TIMER_MS = 10 * 366 * 86_400_000
 
 
 class Common(TypedDict, total=False):
@@ -222,8 +223,8 @@ def identify(user: str | None, *, session: str | None = None, id: str | None = N
 def timer(name: str, after_ms: int, data: Any = None, *, session: str | None = None, id: str | None = None) -> SetTimer:
     """A durable timer: a `timer` event in `after_ms` milliseconds. Setting a name again replaces it. `data` is a JSON
     value that comes back with the event."""
-    if type(after_ms) is not int or after_ms < 0:
-        raise ActionError("after_ms", f"must be a whole number of milliseconds from 0, not {after_ms!r}")
+    if type(after_ms) is not int or not 0 <= after_ms <= _LONGEST_TIMER_MS:
+        raise ActionError("after_ms", f"must be a whole number of milliseconds, 0 to ten years, not {after_ms!r}")
     action: SetTimer = {"type": "timer", "name": _name("name", name), "after_ms": after_ms}
     if data is not None:
         try:
@@ -257,8 +258,8 @@ def _common(action: Common, session: str | None, id: str | None) -> None:
 
 
 def _name(field: str, value: str) -> str:
-    if not isinstance(value, str) or not value or not is_text(value):
-        raise ActionError(field, f"must be a string that is not empty, not {value!r}")
+    if not is_name(value):
+        raise ActionError(field, f"must be a string of 1 to {NAME_CHARS} characters, without NUL, not {value!r}")
     return value
 
 
@@ -282,9 +283,9 @@ def _since(since: tuple[int, str]) -> Since:
     if not isinstance(since, tuple) or len(since) != 2:
         raise ActionError("since", f"must be (offset, epoch), not {since!r}")
     offset, epoch = since
-    if type(offset) is not int or offset < 0:
+    if type(offset) is not int or not 0 <= offset < 2**63:
         raise ActionError("since.offset", f"must be a whole number from 0, not {offset!r}")
-    return {"offset": offset, "epoch": _text("since.epoch", epoch)}
+    return {"offset": offset, "epoch": _name("since.epoch", epoch)}
 
 
 def _headers(headers: Headers) -> list[list[str]]:

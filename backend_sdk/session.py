@@ -14,6 +14,7 @@ from backend_sdk import actions
 from backend_sdk.actions import Action
 from backend_sdk.errors import ActionError, Headers
 from backend_sdk.state import Delta, State
+from backend_sdk.values import is_name
 
 
 class Orders:
@@ -138,7 +139,7 @@ class Session(Orders):
 
     def to(self, session: str) -> OtherSession:
         """The same orders, for another session (by id). Raises `ActionError` when that is no id."""
-        if not isinstance(session, str) or not session:
+        if not is_name(session):
             raise ActionError("session", f"must be a session id, not {session!r}")
         return OtherSession(self, session)
 

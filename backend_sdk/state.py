@@ -13,8 +13,8 @@ from typing import Any
 
 import msgpack
 
-from backend_sdk.errors import ActionError, StateError
-from backend_sdk.values import check_value, is_text
+from backend_sdk.errors import ActionError
+from backend_sdk.values import check_key, check_value
 
 Delta = dict[str, Any]
 """``{"set": {key: value}, "unset": [key]}``, without what is empty."""
@@ -42,8 +42,7 @@ class State(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._check_open()
-        if not isinstance(key, str) or not is_text(key):
-            raise StateError(f"state[{key!r}]", "keys must be strings")
+        check_key(key)
         check_value(value, f"state[{key!r}]")
         # The same simple value again is no change: it would cost a write to the store for nothing.
         if key in self._data and key not in self._changed:

@@ -11,6 +11,8 @@ from typing import Any
 
 from backend_sdk.errors import StateError
 
+NAME_CHARS = 255
+"""Longest channel, timer, user, release, session, key and state-key name, in characters."""
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 _DEEPEST = 64
 
@@ -24,6 +26,17 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_name(name: object) -> bool:
+    """Whether `name` is text of 1 to `NAME_CHARS` characters without NUL: what the edge takes as a name."""
+    return isinstance(name, str) and 0 < len(name) <= NAME_CHARS and "\0" not in name and is_text(name)
+
+
+def check_key(key: object) -> None:
+    """Raises `StateError` when `key` can be no key of a session's state."""
+    if not is_name(key):
+        raise StateError(f"state[{key!r}]", f"keys must be strings of 1 to {NAME_CHARS} characters, without NUL")
 
 
 def check_value(value: Any, path: str, depth: int = 0) -> None:

@@ -224,6 +224,14 @@ def _take(raw: dict[str, Any], field: str, kind: type, prefix: str = "") -> Any:
     return value
 
 
+def payload_from_json(fields: dict[str, Any]) -> str | bytes:
+    """`text` or `data` of a map that came as JSON. Raises ValueError when there is neither."""
+    try:
+        return _payload(fields, binary=False)
+    except _FieldProblem as error:
+        raise ValueError(f"{error.field} {error.problem}") from None
+
+
 def _payload(raw: dict[str, Any], binary: bool) -> str | bytes:
     text = raw.get("text")
     if type(text) is str:

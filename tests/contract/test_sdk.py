@@ -178,8 +178,8 @@ MAKERS: dict[str, Any] = {
 
 
 def unmakeable(case: dict[str, Any]) -> bool:
-    """Answers whose fault lies in one action's arguments, which a Python caller can express (and a mapping of headers is
-    welcome in Python)."""
+    """Answers whose fault lies in one action's arguments, which Python can express (a mapping of headers is
+    welcome there)."""
     if case.get("unparsable") or not case["bad"][0]["field"].startswith("actions["):
         return False
     bad = bad_action(case)
