@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edge.protocol.callbacks.events import Headers
+from edge.protocol.callbacks.events import ClientRequest, Headers
+from edge.sessions.routes import RouteHandle
 
 
 class Frame:
@@ -44,7 +45,8 @@ class Connection(Protocol):
         ...
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame behind everything sent so far. After the client's half, or `close_s`, the socket goes."""
+        """Send a close frame behind everything sent so far. After the client's half, or `close_s`, the socket goes.
+        Before `accept`: refuse the handshake with 503."""
         ...
 
     def finish(self) -> None:
@@ -66,12 +68,25 @@ class ConnectionListener(Protocol):
         ...
 
     def closing(self, code: int, reason: str) -> None:
-        """The client sent a close frame (1005: without a code). The echo waits for `Connection.finish`, so that
-        answers to messages sent just before the goodbye still arrive, but for `close_s` at most. Once; `ended` follows
-        when the socket is gone."""
+        """Nothing more will be received: the client sent a close frame (1005: without a code), or broke the protocol
+        or a limit (1002, 1007, 1008, 1009). The close frame back waits for `Connection.finish`, so that answers to
+        messages sent just before still arrive, but for `close_s` at most. Once; `ended` follows."""
         ...
 
     def ended(self, code: int, reason: str, *, clean: bool, cause: str) -> None:
-        """The connection is over, for whatever reason, exactly once, also after `closing`; nothing can be sent any
-        more. `cause`: client, backend, idle, slow, limit, drain."""
+        """The connection is over, for whatever reason, exactly once, also after `closing` and `reject`; nothing can
+        be sent any more. `cause`: client, backend (also: our own `close` or `reject`), idle, slow, limit."""
+        ...
+
+
+class Door(Protocol):
+    """Where transports bring new connections: the sessions' one way in."""
+
+    def open(
+        self, connection: Connection, route: RouteHandle, request: ClientRequest, transport: str
+    ) -> ConnectionListener:
+        """A handshake that passed the transport's limits waits for `accept` or `reject`, at once or later.
+
+        `transport` is ``websocket``, later ``sse`` and others. Called once per connection; must not raise.
+        """
         ...

@@ -1,0 +1,78 @@
+"""The routes of this process, as cells whose settings a reload replaces under live connections.
+
+Connections and sessions hold a `RouteHandle`, never `RouteSettings`: they read `handle.settings` when they need a
+limit or a secret, and so see what the last reload said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edge.config import RouteSettings
+from edge.model.limits import AddressCounts
+from edge.model.routing import RouteTable
+from edge.telemetry.metrics import Metrics, RouteMeters
+
+
+class RouteHandle:
+    """One route while this process lives: its settings as they are now, its meters, its connections per address.
+
+    `meters` are those that do not depend on a release (label ``release=""``).
+    """
+
+    __slots__ = ("addresses", "meters", "settings")
+
+    def __init__(self, settings: RouteSettings, meters: RouteMeters) -> None:
+        self.settings = settings
+        self.meters = meters
+        self.addresses = AddressCounts()
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    def __repr__(self) -> str:
+        return f"RouteHandle({self.name})"
+
+
+class Routes:
+    """Finds the route of a handshake. `replace` is what a reload calls; it never touches a connection."""
+
+    __slots__ = ("_handles", "_metrics", "_table", "nowhere")
+
+    def __init__(self, settings: Sequence[RouteSettings], metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._handles: list[RouteHandle] = []
+        self._table = RouteTable(())
+        self.nowhere = metrics.route("", "")
+        """Meters of handshakes that were refused before their route was known."""
+        self.replace(settings)
+
+    def find(self, host: str, path: str) -> RouteHandle | None:
+        """The route that takes this Host header and path (without query), or None."""
+        number = self._table.find(host, path)
+        return None if number is None else self._handles[number]
+
+    def replace(self, settings: Sequence[RouteSettings]) -> None:
+        """Use these routes from now on. A route with the same app, host and path keeps its handle.
+
+        A route that is gone keeps serving its live connections with its last settings; it takes no new ones.
+        """
+        known = {_key(handle.settings): handle for handle in self._handles}
+        handles = []
+        for route in settings:
+            handle = known.get(_key(route))
+            if handle is None:
+                handle = RouteHandle(route, self._metrics.route(route.name, ""))
+            else:
+                handle.settings = route
+            handles.append(handle)
+        self._handles = handles
+        self._table = RouteTable([(route.host, route.path) for route in settings])
+
+    def __iter__(self) -> Iterator[RouteHandle]:
+        return iter(tuple(self._handles))
+
+
+def _key(route: RouteSettings) -> tuple[str, str, str]:
+    return route.app, route.host, route.path

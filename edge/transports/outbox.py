@@ -1,0 +1,76 @@
+"""Bytes on their way to one client, and the one place where they are written.
+
+Everything put into outboxes within one loop tick leaves at the end of that tick: one `call_soon` for all of them, one
+`transport.write` for each. What the socket does not take at once is buffered by the loop and counted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Flusher:
+    """Writes out every outbox that got something in this loop tick. One per process."""
+
+    __slots__ = ("_dirty", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._dirty: list[Outbox] = []
+
+    def add(self, outbox: Outbox) -> None:
+        """`outbox` has something to write. Once per outbox and tick."""
+        if not self._dirty:
+            self._loop.call_soon(self._flush)
+        self._dirty.append(outbox)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for outbox in dirty:
+            outbox.flush()
+
+
+class Outbox:
+    """A client's frames in order. Owns when they are written, not what happens when there are too many."""
+
+    __slots__ = ("_flusher", "_pending", "_pending_bytes", "_transport", "congested")
+
+    def __init__(self, transport: asyncio.Transport, flusher: Flusher) -> None:
+        self._transport = transport
+        self._flusher = flusher
+        self._pending: list[bytes] | None = None
+        self._pending_bytes = 0
+        self.congested = False
+        """The loop holds bytes that the socket would not take (set by the protocol's pause_writing)."""
+
+    def put(self, wire: bytes) -> int:
+        """Add a frame; how many bytes the client has not taken yet."""
+        pending = self._pending
+        if pending is None:
+            self._pending = [wire]
+            self._pending_bytes = len(wire)
+            self._flusher.add(self)
+        else:
+            pending.append(wire)
+            self._pending_bytes += len(wire)
+        return self.size() if self.congested else self._pending_bytes
+
+    def size(self) -> int:
+        """Bytes put but not taken by the socket."""
+        return self._pending_bytes + self._transport.get_write_buffer_size()
+
+    def flush(self) -> None:
+        """Write now what is pending."""
+        pending = self._pending
+        if pending is None:
+            return
+        self._pending = None
+        self._pending_bytes = 0
+        self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+
+    def drop(self) -> None:
+        """Forget what was not written yet: whole frames, so that a close frame may still follow."""
+        if self._pending is not None:
+            # The list stays, because the flusher may hold this outbox already.
+            self._pending.clear()
+            self._pending_bytes = 0
