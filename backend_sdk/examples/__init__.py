@@ -1,0 +1,1 @@
+"""Backends to read, run and start from."""
