@@ -214,8 +214,8 @@ class Mail(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """Answer of `renew`. `held`: ours, as before. `fresh`: there was none (first time, or Redis lost its data): register
-    all sessions again. `lost`: another edge has declared us dead and taken our sessions: let go of them."""
+    """Answer of `renew`. `held`: ours, as before. `fresh`: there was none (first time, or Redis lost its data):
+    register all sessions again. `lost`: another edge has declared us dead and taken our sessions: let go of them."""
 
     kind: str
 

@@ -1,0 +1,64 @@
+"""Names of Redis keys. All keys of one session, channel, or of the leases share a hash tag, and so a cluster
+slot.
+
+hf:s:{sid}        hash: the session's row         hf:a:{sid}:<id>   an action's idempotency key
+hf:e:{edge}       set: sessions the edge owns     hf:u:{user}       set: sessions of a user (a hint, repaired)
+hf:c:{channel}    hash: offset and epoch          hf:h:{channel}    list: history, oldest first
+hf:i:{channel}:<id>  a publication's id           hf:b:{channel}    pub/sub: publications
+hf:m:{edge}       pub/sub: mail to an edge        hf:r:{app}        hash: releases
+hf:{edges}        zset: edge → lease expiry, ms   hf:{edges}:info, :claims, :buried
+"""
+
+from __future__ import annotations
+
+
+class Keys:
+    """Key names under one prefix (so that several installations can share a Redis)."""
+
+    __slots__ = ("_prefix", "buried", "claims", "edges", "info")
+
+    def __init__(self, prefix: str = "hf:") -> None:
+        if "{" in prefix or "}" in prefix:
+            raise ValueError("a key prefix must not contain braces: they choose the cluster slot")
+        self._prefix = prefix
+        self.edges = f"{prefix}{{edges}}"
+        self.info = f"{prefix}{{edges}}:info"
+        self.claims = f"{prefix}{{edges}}:claims"
+        self.buried = f"{prefix}{{edges}}:buried"
+
+    def session(self, sid: str) -> str:
+        return f"{self._prefix}s:{{{tag(sid)}}}"
+
+    def action(self, sid: str, action_id: str) -> str:
+        return f"{self._prefix}a:{{{tag(sid)}}}:{action_id}"
+
+    def owned(self, edge: str) -> str:
+        return f"{self._prefix}e:{{{tag(edge)}}}"
+
+    def user(self, user: str) -> str:
+        return f"{self._prefix}u:{{{tag(user)}}}"
+
+    def channel(self, channel: str) -> str:
+        return f"{self._prefix}c:{{{tag(channel)}}}"
+
+    def history(self, channel: str) -> str:
+        return f"{self._prefix}h:{{{tag(channel)}}}"
+
+    def publication(self, channel: str, publication_id: str) -> str:
+        return f"{self._prefix}i:{{{tag(channel)}}}:{publication_id}"
+
+    def bus(self, channel: str) -> str:
+        return f"{self._prefix}b:{{{tag(channel)}}}"
+
+    def mail(self, edge: str) -> str:
+        return f"{self._prefix}m:{{{tag(edge)}}}"
+
+    def releases(self, app: str) -> str:
+        return f"{self._prefix}r:{{{tag(app)}}}"
+
+
+def tag(name: str) -> str:
+    """`name` as a hash tag: ``}`` would end it early and an empty one would not be a tag at all."""
+    if "}" in name or "%" in name:
+        return name.replace("%", "%25").replace("}", "%7D")
+    return name or "%"
