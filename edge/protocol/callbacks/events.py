@@ -95,7 +95,21 @@ class Gap:
     position: tuple[int, str]
 
 
-Event = Open | Message | Close | Timer | ReleaseChanged | Gap
+@dataclass(frozen=True, slots=True)
+class ResultRefused:
+    """What the backend answered to event `of` could not be carried out whole (`refused` on the wire).
+
+    Most often Redis was away for longer than the edge waits. `error` says what was and was not done, for people. The
+    session goes on: whether to send an apology, or to do it again, is the backend's choice.
+    """
+
+    id: str
+    at: int
+    of: str
+    error: str
+
+
+Event = Open | Message | Close | Timer | ReleaseChanged | Gap | ResultRefused
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from edge.protocol.callbacks.events import (
     Open,
     Parcel,
     ReleaseChanged,
+    ResultRefused,
     Timer,
 )
 
@@ -184,6 +185,8 @@ def _event(event: Event) -> dict[str, Any]:
                 "since": _position(since),
                 "position": _position(position),
             }
+        case ResultRefused(id, at, of, error):
+            return {"id": id, "type": "refused", "at": at, "of": of, "error": error}
 
 
 def _position(position: tuple[int, str]) -> dict[str, Any]:

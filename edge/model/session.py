@@ -1,0 +1,478 @@
+"""The rules of a session: which events wait for its backend, what an answer may change, when it is over.
+
+Owns: phase, event queue, numbering, backpressure, and the session's own picture of its row (user, state, channels,
+timers). Leaves to others: doing things (`edge.sessions`), the socket (`edge.transports`), retries (`edge.backend`).
+Everything here is synchronous and pure: facts and `now` (wall ms) in; flags, events and verdicts out.
+
+Facts that only move the queue answer with a few `Flow` bits instead of a list of orders: this is the hot path, one
+call per client message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from edge.config import LimitSettings
+from edge.protocol.callbacks.actions import (
+    Accept,
+    Action,
+    CancelTimer,
+    CloseSession,
+    Identify,
+    Pin,
+    Reject,
+    Result,
+    Send,
+    SetTimer,
+    Subscribe,
+    Unsubscribe,
+)
+from edge.protocol.callbacks.events import (
+    ClientRequest,
+    Close,
+    Event,
+    Gap,
+    Message,
+    Open,
+    ReleaseChanged,
+    ResultRefused,
+    Timer,
+    close_event_id,
+)
+
+EVENT_OVERHEAD = 128
+"""Bytes an event without payload counts for in the queue's byte bound."""
+
+
+class Phase(Enum):
+    """Where a session is in its life."""
+
+    OPENING = auto()
+    """The handshake waits for the backend's answer to `open`."""
+    ABANDONED = auto()
+    """The client is gone, or was refused by us, while `open` is still being answered."""
+    LIVE = auto()
+    CLOSING = auto()
+    """One side has said goodbye; what is owed still flows."""
+    ENDED = auto()
+    """No connection any more; `close` is on its way to the backend."""
+    DONE = auto()
+    """The backend knows, or never knew. Nothing happens any more."""
+
+
+class Fact(Enum):
+    """What moves a session from phase to phase."""
+
+    ACCEPTED = auto()
+    REJECTED = auto()
+    CLOSE_ORDERED = auto()
+    GOODBYE = auto()
+    CONNECTION_ENDED = auto()
+    CLOSE_SETTLED = auto()
+    LOST = auto()
+    """Another edge owns the session now."""
+
+
+TRANSITIONS: Mapping[tuple[Phase, Fact], Phase] = {
+    (Phase.OPENING, Fact.ACCEPTED): Phase.LIVE,
+    (Phase.OPENING, Fact.REJECTED): Phase.DONE,
+    (Phase.OPENING, Fact.CLOSE_ORDERED): Phase.ABANDONED,
+    (Phase.OPENING, Fact.CONNECTION_ENDED): Phase.ABANDONED,
+    (Phase.ABANDONED, Fact.ACCEPTED): Phase.ENDED,
+    (Phase.ABANDONED, Fact.REJECTED): Phase.DONE,
+    (Phase.ABANDONED, Fact.CLOSE_ORDERED): Phase.ABANDONED,
+    (Phase.ABANDONED, Fact.CONNECTION_ENDED): Phase.ABANDONED,
+    (Phase.LIVE, Fact.CLOSE_ORDERED): Phase.CLOSING,
+    (Phase.LIVE, Fact.GOODBYE): Phase.CLOSING,
+    (Phase.LIVE, Fact.CONNECTION_ENDED): Phase.ENDED,
+    (Phase.CLOSING, Fact.CLOSE_ORDERED): Phase.CLOSING,
+    (Phase.CLOSING, Fact.GOODBYE): Phase.CLOSING,
+    (Phase.CLOSING, Fact.CONNECTION_ENDED): Phase.ENDED,
+    (Phase.ENDED, Fact.CLOSE_ORDERED): Phase.ENDED,
+    (Phase.ENDED, Fact.CLOSE_SETTLED): Phase.DONE,
+    (Phase.DONE, Fact.CLOSE_ORDERED): Phase.DONE,
+    # What was under way when the session was done (rejected, or lost to another edge) still comes to its end.
+    (Phase.DONE, Fact.CONNECTION_ENDED): Phase.DONE,
+    (Phase.DONE, Fact.ACCEPTED): Phase.DONE,
+    (Phase.DONE, Fact.REJECTED): Phase.DONE,
+    (Phase.DONE, Fact.CLOSE_SETTLED): Phase.DONE,
+    **{(phase, Fact.LOST): Phase.DONE for phase in Phase},
+}
+"""An absent pair is a bug of the caller and raises KeyError; tests/unit/model/test_session.py walks every cell."""
+
+
+class Flow:
+    """What the caller has to see to after a fact; bits, combined with `|`."""
+
+    NOTHING = 0
+    DELIVER = 1
+    """There are events to deliver (ask for them when nothing is in flight)."""
+    PAUSE = 2
+    """Stop reading from the client: its queue is full."""
+    RESUME = 4
+    FINISH = 8
+    """The client said goodbye and nothing is owed to it any more: echo its close frame."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a result changes in the session's row; all or nothing. Empty means: no need to ask the store."""
+
+    state_set: Mapping[str, Any]
+    state_unset: Sequence[str]
+    user: tuple[str | None] | None
+    pinned: tuple[str | None] | None
+    subscribe: list[str]
+    unsubscribe: list[str]
+    set_timers: dict[str, tuple[int, Any]]
+    """name → (due wall ms, data)."""
+    cancel_timers: list[str]
+    action_ids: list[str]
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A result that may not be applied here: close the session with `code` and `reason`; nothing of it happens."""
+
+    code: int
+    reason: str
+    limit: str = ""
+    """The limit it broke, for the counter; empty when it is not about a limit."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What to do about a result: first `changes` (when there are any), then `actions` in order."""
+
+    changes: Changes | None
+    actions: Sequence[Action]
+
+
+class Session:
+    """One session's state. See the module's docstring for what it leaves to whom."""
+
+    __slots__ = (
+        "channels",
+        "flying",
+        "goodbye_said",
+        "id",
+        "number",
+        "paused",
+        "phase",
+        "pinned",
+        "queue",
+        "queue_bytes",
+        "release",
+        "state",
+        "timers",
+        "user",
+        "version",
+    )
+
+    def __init__(self, id: str, release: str) -> None:
+        self.id = id
+        self.release = release
+        self.phase = Phase.OPENING
+        self.number = 0
+        # Most sessions are idle most of the time: what they do not use, they do not carry.
+        self.queue: deque[Event] | None = None
+        self.flying: list[Event] | None = None
+        self.queue_bytes = 0
+        self.paused = False
+        self.goodbye_said = False
+        self.user: str | None = None
+        self.pinned: str | None = None
+        self.state: dict[str, Any] | None = None
+        self.version = 0
+        self.channels: set[str] | None = None
+        self.timers: dict[str, tuple[int, Any]] | None = None
+
+    # Facts about the client.
+
+    def opened(self, request: ClientRequest, transport: str, now: int) -> int:
+        """The handshake came."""
+        return self._enqueue(Open(self._next_id(), now, request, transport))
+
+    def received(self, payload: str | bytes, now: int, limits: LimitSettings) -> int:
+        """A whole message came. Ignored once the session is over; counted towards the queue's bounds."""
+        if self.phase is not Phase.LIVE and self.phase is not Phase.CLOSING:
+            return Flow.NOTHING
+        flow = self._enqueue(Message(self._next_id(), now, payload))
+        if not self.paused and self._full(limits):
+            self.paused = True
+            flow |= Flow.PAUSE
+        return flow
+
+    def said_goodbye(self) -> int:
+        """The client sent a close frame."""
+        if self.phase in (Phase.OPENING, Phase.ABANDONED, Phase.ENDED, Phase.DONE):
+            return Flow.NOTHING
+        self._move(Fact.GOODBYE)
+        self.goodbye_said = True
+        return Flow.FINISH if self.unsettled == 0 else Flow.NOTHING
+
+    def ended(self, code: int, reason: str, *, clean: bool, cause: str, now: int) -> int:
+        """The connection is gone. The backend hears of it last, unless it never accepted the session."""
+        if self.phase is Phase.ENDED:
+            return Flow.NOTHING
+        after = self._move(Fact.CONNECTION_ENDED)
+        self.paused = False
+        if after is not Phase.ENDED:
+            return Flow.NOTHING
+        return self._enqueue(Close(close_event_id(self.id), now, code, reason, clean, cause))
+
+    # Facts from elsewhere.
+
+    def inherited(self, now: int) -> None:
+        """The edge that held this plain session died, and its client with it: only the end is left to tell."""
+        self.phase = Phase.ENDED
+        reason = "the edge that held the connection is gone"
+        self._enqueue(Close(close_event_id(self.id), now, 1006, reason, False, "edge-lost"))
+
+    def timer_due(self, name: str, now: int) -> int:
+        """A timer rang. It stays in the row until its event is settled, so that it survives the edge."""
+        timer = self.timers.get(name) if self.timers else None
+        if timer is None or self.phase in (Phase.ENDED, Phase.DONE):
+            return Flow.NOTHING
+        return self._enqueue(Timer(self._next_id(), now, name, timer[1]))
+
+    def gap_found(self, channel: str, since: tuple[int, str], position: tuple[int, str], now: int) -> int:
+        """History could not give everything after `since`."""
+        if self.phase in (Phase.ENDED, Phase.DONE):
+            return Flow.NOTHING
+        return self._enqueue(Gap(self._next_id(), now, channel, since, position))
+
+    def result_refused(self, of: str, error: str, now: int) -> int:
+        """The backend's answer to event `of` could not be carried out."""
+        if self.phase in (Phase.ABANDONED, Phase.ENDED, Phase.DONE):
+            return Flow.NOTHING
+        return self._enqueue(ResultRefused(self._next_id(), now, of, error))
+
+    def lost(self) -> None:
+        """Another edge owns the session and has told its backend of the end: nothing more of it happens here."""
+        self._move(Fact.LOST)
+        self.queue = None
+
+    def moved(self, release: str, now: int) -> None:
+        """The next events go to another release: tell it so first (not when it has not been told of the session)."""
+        old, self.release = self.release, release
+        if old == release or self.phase in (Phase.OPENING, Phase.ABANDONED, Phase.ENDED):
+            return
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.appendleft(ReleaseChanged(self._next_id(), now, old, release))
+        self.queue_bytes += EVENT_OVERHEAD
+
+    # The queue's far end.
+
+    @property
+    def unsettled(self) -> int:
+        """Events without an outcome, waiting or in flight."""
+        return (len(self.queue) if self.queue else 0) + (len(self.flying) if self.flying else 0)
+
+    def take(self, max_events: int, max_bytes: int) -> list[Event]:
+        """The next events in order, at most `max_events` and, past the first, `max_bytes`; they are in flight now."""
+        queue = self.queue
+        if not queue:
+            return []
+        taken: list[Event] = []
+        size = 0
+        while queue and len(taken) < max_events:
+            size += _weight(queue[0])
+            if taken and size > max_bytes:
+                break
+            taken.append(queue.popleft())
+        self.flying = taken if self.flying is None else [*self.flying, *taken]
+        return list(taken)
+
+    def settled(self, event: Event, limits: LimitSettings) -> int:
+        """`event` has its outcome and it has been applied."""
+        flying = self.flying
+        if flying is None:
+            return Flow.NOTHING
+        # By identity: two events are never equal, but comparing payloads would cost.
+        if len(flying) == 1:
+            self.flying = None
+        else:
+            self.flying = [other for other in flying if other is not event]
+        self.queue_bytes -= _weight(event)
+        if self.queue is not None and not self.queue:
+            self.queue = None
+        if type(event) is Close:
+            self._move(Fact.CLOSE_SETTLED)
+        flow = Flow.NOTHING
+        if self.paused and self._half_empty(limits):
+            self.paused = False
+            flow |= Flow.RESUME
+        if self.goodbye_said and self.phase is Phase.CLOSING and self.unsettled == 0:
+            flow |= Flow.FINISH
+        if self.queue:
+            flow |= Flow.DELIVER
+        return flow
+
+    def drop_waiting(self) -> int:
+        """Forget messages that wait: the session is being closed for a reason that leaves nobody to tell. How many."""
+        if not self.queue:
+            return 0
+        kept: deque[Event] = deque(event for event in self.queue if type(event) is Close)
+        dropped = len(self.queue) - len(kept)
+        self.queue = kept or None
+        self.queue_bytes = sum(_weight(event) for event in (*kept, *(self.flying or ())))
+        return dropped
+
+    # Answers.
+
+    def judge(self, event: Event | None, result: Result, now: int, limits: LimitSettings) -> Verdict | Refusal:
+        """What a result means for this session, or why it may not be applied. Changes nothing.
+
+        `event` is what it answers; None for actions from elsewhere (control API, another session).
+        """
+        actions = result.actions
+        changes = Changes(result.state_set, result.state_unset, None, None, [], [], {}, [], [])
+        if type(event) is Timer:
+            changes.cancel_timers.append(event.name)
+        for index, action in enumerate(actions):
+            if action.session is not None and action.session != self.id:
+                continue
+            refusal = self._weigh(index, action, event, changes, now)
+            if refusal is not None:
+                return refusal
+        count = len(self.channels or ()) + len(changes.subscribe) - len(changes.unsubscribe)
+        if count > limits.subscriptions and changes.subscribe:
+            return Refusal(1008, "too many subscriptions", "subscriptions")
+        return Verdict(changes if _any(changes) else None, actions)
+
+    def applied(self, changes: Changes, version: int) -> None:
+        """The store has accepted `changes`; `version` is the row's new one."""
+        if changes.state_set or changes.state_unset:
+            state = dict(self.state or {})
+            state.update(changes.state_set)
+            for key in changes.state_unset:
+                state.pop(key, None)
+            self.state = state or None
+        self.version = version
+        if changes.user is not None:
+            self.user = changes.user[0]
+        if changes.pinned is not None:
+            self.pinned = changes.pinned[0]
+        channels = set(self.channels or ()).union(changes.subscribe).difference(changes.unsubscribe)
+        self.channels = channels or None
+        timers = dict(self.timers or {})
+        for name in changes.cancel_timers:
+            timers.pop(name, None)
+        timers.update(changes.set_timers)
+        self.timers = timers or None
+
+    def accepted(self) -> None:
+        """The backend took the session."""
+        self._move(Fact.ACCEPTED)
+
+    def rejected(self) -> None:
+        """The backend, or the edge in its place, refused the session: it never was."""
+        self._move(Fact.REJECTED)
+
+    def ordered_to_close(self) -> bool:
+        """Somebody orders the connection closed. False when there is none to close any more."""
+        before = self.phase
+        self._move(Fact.CLOSE_ORDERED)
+        return before in (Phase.OPENING, Phase.LIVE) or (before is Phase.CLOSING and self.goodbye_said)
+
+    def ended_while_opening(self, code: int, reason: str, *, clean: bool, cause: str, now: int) -> int:
+        """`open` was accepted, but the client had gone: its `close` follows at once."""
+        self._move(Fact.ACCEPTED)
+        return self._enqueue(Close(close_event_id(self.id), now, code, reason, clean, cause))
+
+    # Inside.
+
+    def _weigh(self, index: int, action: Action, event: Event | None, changes: Changes, now: int) -> Refusal | None:
+        """Add one action's part to `changes`, or say why it may not stand here."""
+        if action.id is not None:
+            changes.action_ids.append(action.id)
+        match action:
+            case Accept() | Reject() if type(event) is not Open:
+                return Refusal(1011, f"actions[{index}].type: only an answer to open may accept or reject")
+            case Subscribe():
+                _put(changes.subscribe, changes.unsubscribe, action.channel, held=self._subscribed(action.channel))
+            case Unsubscribe():
+                _put(changes.unsubscribe, changes.subscribe, action.channel, held=not self._subscribed(action.channel))
+            case Identify():
+                changes.user = (action.user,)
+            case Pin():
+                changes.pinned = (action.release,)
+            case SetTimer():
+                changes.set_timers[action.name] = (now + action.after_ms, action.data)
+                if action.name in changes.cancel_timers:
+                    changes.cancel_timers.remove(action.name)
+            case CancelTimer():
+                changes.set_timers.pop(action.name, None)
+                if action.name not in changes.cancel_timers:
+                    changes.cancel_timers.append(action.name)
+            case Send() | CloseSession() | _:
+                pass
+        return None
+
+    def _subscribed(self, channel: str) -> bool:
+        return self.channels is not None and channel in self.channels
+
+    def _next_id(self) -> str:
+        self.number += 1
+        return f"{self.id}:{self.number}"
+
+    def _enqueue(self, event: Event) -> int:
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(event)
+        self.queue_bytes += _weight(event)
+        return Flow.DELIVER
+
+    def _full(self, limits: LimitSettings) -> bool:
+        return self.unsettled >= limits.queue_events or self.queue_bytes >= limits.queue_bytes
+
+    def _half_empty(self, limits: LimitSettings) -> bool:
+        return self.unsettled * 2 <= limits.queue_events and self.queue_bytes * 2 <= limits.queue_bytes
+
+    def _move(self, fact: Fact) -> Phase:
+        self.phase = TRANSITIONS[self.phase, fact]
+        return self.phase
+
+
+def plain(result: Result) -> bool:
+    """Nothing but messages to the session's own client: no row to change, nobody to ask. The most common answer."""
+    if result.state_set or result.state_unset:
+        return False
+    for action in result.actions:
+        if type(action) is not Send or action.session is not None or action.id is not None:
+            return False
+    return True
+
+
+def _weight(event: Event) -> int:
+    if type(event) is Message:
+        return EVENT_OVERHEAD + len(event.payload)
+    return EVENT_OVERHEAD
+
+
+def _any(changes: Changes) -> bool:
+    return bool(
+        changes.state_set
+        or changes.state_unset
+        or changes.user is not None
+        or changes.pinned is not None
+        or changes.subscribe
+        or changes.unsubscribe
+        or changes.set_timers
+        or changes.cancel_timers
+        or changes.action_ids
+    )
+
+
+def _put(wanted: list[str], opposite: list[str], channel: str, *, held: bool) -> None:
+    """Note a (un)subscription once; within one result the later one of a pair wins."""
+    if channel in opposite:
+        opposite.remove(channel)
+    if not held and channel not in wanted:
+        wanted.append(channel)

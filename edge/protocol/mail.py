@@ -1,0 +1,156 @@
+"""Letters between edges: an order for a session that lives elsewhere, a count of subscribers, news of a release.
+
+Pure msgpack maps with a type `t` and, for questions, a number `n` that the answer repeats. Actions travel in the same
+form in which backends write them, so that one checker reads both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgpack
+
+from edge.errors import FieldError, WireError
+from edge.protocol.callbacks.actions import (
+    Accept,
+    Action,
+    CancelTimer,
+    CloseSession,
+    Identify,
+    Pin,
+    Publish,
+    Reject,
+    Result,
+    Send,
+    SetTimer,
+    Subscribe,
+    Unsubscribe,
+)
+from edge.protocol.callbacks.check import parse_actions
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Carry out `result` on `session`; answered with `Receipt`. A repeated number is answered, not done again."""
+
+    number: int
+    session: str
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Answer to `Order`: `outcome` is ``done``, ``gone`` or ``refused``; `detail` is for people."""
+
+    number: int
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CountAsked:
+    """How many of your sessions are subscribed to `channel`? Answered with `Count`."""
+
+    number: int
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    number: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasesChanged:
+    """The release table of `app` has changed in the store; read it again. No answer."""
+
+    app: str
+
+
+Letter = Order | Receipt | CountAsked | Count | ReleasesChanged
+
+_ACTION_NAMES: dict[type, str] = {
+    Accept: "accept",
+    Reject: "reject",
+    Send: "send",
+    CloseSession: "close",
+    Subscribe: "subscribe",
+    Unsubscribe: "unsubscribe",
+    Publish: "publish",
+    Identify: "identify",
+    SetTimer: "timer",
+    CancelTimer: "cancel_timer",
+    Pin: "pin",
+}
+
+
+def encode_letter(letter: Letter) -> bytes:
+    match letter:
+        case Order(number, session, result):
+            body = {
+                "t": "order",
+                "n": number,
+                "session": session,
+                "actions": [action_form(action) for action in result.actions],
+                "set": dict(result.state_set),
+                "unset": list(result.state_unset),
+            }
+        case Receipt(number, outcome, detail):
+            body = {"t": "receipt", "n": number, "outcome": outcome, "detail": detail}
+        case CountAsked(number, channel):
+            body = {"t": "count?", "n": number, "channel": channel}
+        case Count(number, count):
+            body = {"t": "count", "n": number, "count": count}
+        case ReleasesChanged(app):
+            body = {"t": "releases", "app": app}
+    packed: bytes = msgpack.packb(body, use_bin_type=True, datetime=True)
+    return packed
+
+
+def decode_letter(body: bytes) -> Letter:
+    """`WireError` for anything that is not a letter, `FieldError` for an order with a bad action."""
+    try:
+        form = msgpack.unpackb(body, raw=False, timestamp=3, strict_map_key=False)
+        match form:
+            case {
+                "t": "order",
+                "n": int(number),
+                "session": str(session),
+                "actions": actions,
+                "set": set_,
+                "unset": unset,
+            }:
+                result = Result(parse_actions(actions, from_json=False), dict(set_), tuple(unset))
+                return Order(number, session, result)
+            case {"t": "receipt", "n": int(number), "outcome": str(outcome), "detail": str(detail)}:
+                return Receipt(number, outcome, detail)
+            case {"t": "count?", "n": int(number), "channel": str(channel)}:
+                return CountAsked(number, channel)
+            case {"t": "count", "n": int(number), "count": int(count)}:
+                return Count(number, count)
+            case {"t": "releases", "app": str(app)}:
+                return ReleasesChanged(app)
+    except FieldError:
+        raise
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise WireError(f"not a letter: {error}") from error
+    raise WireError("not a letter: unknown type or a field is missing")
+
+
+def action_form(action: Action) -> dict[str, Any]:
+    """An action as a backend would have written it in msgpack (see callbacks.md, Response)."""
+    form: dict[str, Any] = {"type": _ACTION_NAMES[type(action)]}
+    for field in fields(action):
+        value = getattr(action, field.name)
+        if field.name == "payload":
+            form["text" if isinstance(value, str) else "data"] = value
+        elif field.name == "headers":
+            form["headers"] = [list(pair) for pair in value]
+        elif field.name == "since":
+            if value is not None:
+                form["since"] = {"offset": value[0], "epoch": value[1]}
+        elif value is not None or field.name in ("user", "release"):
+            form[field.name] = value
+    return form

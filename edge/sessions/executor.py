@@ -1,0 +1,98 @@
+"""What each action does. One function per action, found by its type; the order of things is `local_session`'s.
+
+A function answers with a future when the actions behind it have to wait (a subscription that must stand before the
+next publication), else None. Failures do not travel by exception: what the store refuses is noted with `owe`.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edge.model.session import Phase
+from edge.protocol.callbacks.actions import (
+    Accept,
+    Action,
+    CloseSession,
+    Publish,
+    Reject,
+    Result,
+    Send,
+    Subscribe,
+    Unsubscribe,
+)
+from edge.sessions.connection import Frame
+from edge.sessions.services import Services
+from edge.store.base import Position
+
+if TYPE_CHECKING:
+    from edge.sessions.local_session import LocalSession
+
+_HELD = (Phase.LIVE, Phase.CLOSING)
+
+
+def perform(session: LocalSession, action: Action, services: Services) -> Future[None] | None:
+    """Carry out one action of `session`, or pass it on to the session it names."""
+    target = action.session
+    if target is not None and target != session.session and type(action) is not Publish:
+        _pass_on(session, target, action, services)
+        return None
+    do = _DOING.get(type(action))
+    return do(session, action, services) if do is not None else None
+
+
+def _accept(session: LocalSession, action: Accept, services: Services) -> None:
+    session.accepted()
+    session.connection.accept(action.subprotocol, action.headers)
+
+
+def _reject(session: LocalSession, action: Reject, services: Services) -> None:
+    session.reject(action.status, action.headers, action.text.encode())
+
+
+def _send(session: LocalSession, action: Send, services: Services) -> None:
+    session.connection.send(Frame(action.payload))
+
+
+def _close(session: LocalSession, action: CloseSession, services: Services) -> None:
+    session.close(action.code, action.reason)
+
+
+def _subscribe(session: LocalSession, action: Subscribe, services: Services) -> Future[None] | None:
+    if session.model.phase not in _HELD:
+        return None
+    since = Position(*action.since) if action.since is not None else None
+    return services.hub.subscribe(session, action.channel, since)
+
+
+def _unsubscribe(session: LocalSession, action: Unsubscribe, services: Services) -> None:
+    services.hub.unsubscribe(session, action.channel)
+
+
+def _publish(session: LocalSession, action: Publish, services: Services) -> None:
+    sender = (action.session or session.session) if action.except_self else None
+    policy = services.policies.of(action.channel)
+    services.metrics.process.publications_published.value += 1
+    published = services.store.publish(action.channel, action.payload, policy, sender=sender, id=action.id)
+    session.owe(published, f"publish to {action.channel!r}")
+
+
+def _pass_on(session: LocalSession, target: str, action: Action, services: Services) -> None:
+    """An action that names another session. Whether it is still there is told to the backend later (`gone`)."""
+    order = Result((replace(action, session=None),))
+    app = session.route.app
+    services.post.order(target, order, lambda: services.deliverer.report_gone(app, target))
+
+
+_DOING: dict[type, Callable[[LocalSession, Any, Services], Future[None] | None]] = {
+    Accept: _accept,
+    Reject: _reject,
+    Send: _send,
+    CloseSession: _close,
+    Subscribe: _subscribe,
+    Unsubscribe: _unsubscribe,
+    Publish: _publish,
+    # Identify, SetTimer, CancelTimer and Pin are changes to the row: done when the store has accepted them.
+}

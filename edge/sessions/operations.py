@@ -1,0 +1,92 @@
+"""What the control API can ask for, done over the registry, the store and the post."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edge.config import RouteSettings
+from edge.errors import NotFound, SessionGone
+from edge.protocol.callbacks.actions import CloseSession, Result
+from edge.sessions.operations_port import ChannelState
+from edge.sessions.release_desk import ReleaseDesk
+from edge.sessions.services import Services
+from edge.store.base import HistoryPage, Position, Published, SessionRow
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{16}")
+
+
+class LocalOperations(ReleaseDesk):
+    """An `Operations` (see `operations_port`) for this process; releases are the desk's part of it."""
+
+    def __init__(
+        self,
+        services: Services,
+        routes: Callable[[], Sequence[RouteSettings]],
+        *,
+        drain: Callable[[], None],
+        readiness: Callable[[], Sequence[str]],
+    ) -> None:
+        super().__init__(services.store, routes, services.clock, self._releases_changed)
+        self._services = services
+        self._drain = drain
+        self._readiness = readiness
+
+    # Channels.
+
+    async def publish(
+        self, channel: str, payload: str | bytes, *, id: str | None = None, sender: str | None = None
+    ) -> Published:
+        services = self._services
+        services.metrics.process.publications_published.value += 1
+        return await services.store.publish(channel, payload, services.policies.of(channel), sender=sender, id=id)
+
+    async def channel(self, channel: str) -> ChannelState:
+        subscribers = await self._services.post.count(channel)
+        return ChannelState(channel, subscribers, await self._services.store.position(channel))
+
+    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
+        return await self._services.store.history(channel, since, limit)
+
+    # Sessions.
+
+    async def session(self, session: str) -> SessionRow:
+        local = self._services.registry.get(session)
+        if local is not None:
+            return local.row()
+        row = await self._services.store.load(session)
+        if row is None:
+            raise _gone_or_never(session)
+        return row
+
+    async def sessions_of_user(self, user: str) -> Sequence[SessionRow]:
+        return await self._services.store.sessions_of_user(user)
+
+    async def act(self, session: str, order: Result) -> None:
+        try:
+            await self._services.post.act(session, order)
+        except SessionGone:
+            raise _gone_or_never(session) from None
+
+    async def end_session(self, session: str, code: int, reason: str) -> None:
+        await self.act(session, Result((CloseSession(code, reason),)))
+
+    async def _releases_changed(self, app: str, stored: Mapping[str, Mapping[str, Any]]) -> None:
+        self._services.releases.update(app, stored)
+        await self._services.post.tell_releases_changed(app)
+
+    # The process.
+
+    def drain(self) -> None:
+        self._drain()
+
+    def readiness(self) -> Sequence[str]:
+        return self._readiness()
+
+
+def _gone_or_never(session: str) -> Exception:
+    """Rows go with their sessions: an id that looks like one of ours was one of ours, as far as we can tell."""
+    if _SESSION_ID.fullmatch(session):
+        return SessionGone(f"session {session} has ended")
+    return NotFound(f"{session!r} is not a session id")

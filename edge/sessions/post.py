@@ -1,0 +1,239 @@
+"""The post: orders for sessions, wherever they live, and small questions between edges.
+
+Promises: an order to one session from one process arrives in the order given, and is carried out at most once even
+when a letter has to be repeated. The bus delivers letters at most once, so an order is repeated until its receipt
+comes, three times at most; then nobody knows, and `NotConfirmed` says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import Future, get_running_loop
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING
+
+from edge.errors import HoldfastError, NotConfirmed, SessionGone, StoreError, WireError
+from edge.protocol.callbacks.actions import Result
+from edge.protocol.mail import Count, CountAsked, Letter, Order, Receipt, ReleasesChanged, decode_letter, encode_letter
+from edge.store.base import SessionRow
+from edge.wheel import Alarm
+
+if TYPE_CHECKING:
+    from edge.sessions.services import Services
+
+_log = logging.getLogger("holdfast.post")
+
+REPEAT_MS = 700
+TRIES = 3
+COUNT_MS = 1_000
+"""How long edges may take to count their subscribers; those that stay silent are not in the sum."""
+REMEMBERED_ORDERS = 4_096
+"""Receipts kept to answer repeated orders with."""
+
+
+class _Sent:
+    """An order that waits for its receipt."""
+
+    __slots__ = ("alarm", "body", "done", "edge", "tries")
+
+    def __init__(self, edge: str, body: bytes, done: Future[None]) -> None:
+        self.edge = edge
+        self.body = body
+        self.done = done
+        self.tries = 0
+        self.alarm: Alarm | None = None
+
+
+class _Tally:
+    """A count that waits for answers."""
+
+    __slots__ = ("done", "missing", "total")
+
+    def __init__(self, total: int, missing: int, done: Future[int]) -> None:
+        self.total = total
+        self.missing = missing
+        self.done = done
+
+
+class Post:
+    """See the module's docstring. `services` is set by the wiring, which builds the post first."""
+
+    def __init__(self) -> None:
+        self.services: Services
+        self._numbers = count(1)
+        self._sent: dict[int, _Sent] = {}
+        self._tallies: dict[int, _Tally] = {}
+        self._receipts: OrderedDict[tuple[str, int], Receipt | None] = OrderedDict()
+        self.releases_changed: Callable[[str], None] = lambda app: None
+
+    # Orders.
+
+    def order(self, target: str, result: Result, gone: Callable[[], None]) -> None:
+        """Give an order without waiting; `gone` is called when the session has ended. Other failures are logged."""
+
+        def done(answer: Future[None]) -> None:
+            if answer.cancelled():
+                return
+            error = answer.exception()
+            if isinstance(error, SessionGone):
+                gone()
+            elif error is not None:
+                _log.warning("an order for session %s was not carried out: %s", target, error)
+
+        self.act(target, result).add_done_callback(done)
+
+    def act(self, target: str, result: Result) -> Future[None]:
+        """Carry out `result` on session `target`. Fails with `SessionGone`, `NotConfirmed`, `StoreUnavailable`, or
+        `StoreError` when its owner could not do it (what was and was not done is in the text)."""
+        done: Future[None] = get_running_loop().create_future()
+        session = self.services.registry.get(target)
+        if session is not None:
+            session.order(result, _reply_to(done))
+            return done
+
+        def found(answer: Future[SessionRow | None]) -> None:
+            if answer.cancelled():
+                done.cancel()
+            elif (error := answer.exception()) is not None:
+                done.set_exception(error)
+            else:
+                self._send_order(target, answer.result(), result, done)
+
+        self.services.store.load(target).add_done_callback(found)
+        return done
+
+    def _send_order(self, target: str, row: SessionRow | None, result: Result, done: Future[None]) -> None:
+        local = self.services.registry.get(target)
+        if local is not None:
+            local.order(result, _reply_to(done))
+        elif row is None or row.owner == self.services.edge_id:
+            done.set_exception(SessionGone(f"session {target} has ended"))
+        else:
+            number = next(self._numbers)
+            sent = self._sent[number] = _Sent(row.owner, encode_letter(Order(number, target, result)), done)
+            self._try(number, sent)
+
+    def _try(self, number: int, sent: _Sent) -> None:
+        if sent.tries >= TRIES:
+            del self._sent[number]
+            sent.done.set_exception(NotConfirmed(f"edge {sent.edge} did not confirm within {REPEAT_MS * TRIES} ms"))
+            return
+        sent.tries += 1
+        sent.alarm = self.services.wheel.after(REPEAT_MS, lambda: self._try(number, sent))
+        self._mail(sent.edge, sent.body)
+
+    def _mail(self, edge: str, body: bytes) -> None:
+        # A letter that cannot be sent is a letter that was lost: the sender's deadline sees to both.
+        self.services.store.send(edge, body).add_done_callback(lambda sent: sent.cancelled() or sent.exception())
+
+    # Questions and news.
+
+    async def count(self, channel: str) -> int:
+        """Subscribers of `channel` over all live edges."""
+        mine = self.services.hub.subscribers(channel)
+        others = [edge for edge in await self.services.store.edges() if edge != self.services.edge_id]
+        if not others:
+            return mine
+        number = next(self._numbers)
+        tally = self._tallies[number] = _Tally(mine, len(others), get_running_loop().create_future())
+        alarm = self.services.wheel.after(COUNT_MS, lambda: self._counted(number))
+        for edge in others:
+            self._mail(edge, encode_letter(CountAsked(number, channel)))
+        try:
+            return await tally.done
+        finally:
+            alarm.cancel()
+            self._tallies.pop(number, None)
+
+    async def tell_releases_changed(self, app: str) -> None:
+        """Every other live edge reads the release table of `app` again."""
+        for edge in await self.services.store.edges():
+            if edge != self.services.edge_id:
+                self._mail(edge, encode_letter(ReleasesChanged(app)))
+
+    # Incoming letters.
+
+    def received(self, sender: str, body: bytes) -> None:
+        """A letter came. One that does not parse is logged; it never ends anything."""
+        try:
+            letter: Letter = decode_letter(body)
+        except WireError as error:
+            _log.warning("a letter from edge %s was not understood: %s", sender, error)
+            return
+        match letter:
+            case Order():
+                self._carry_out(sender, letter)
+            case Receipt():
+                self._receipt(letter)
+            case CountAsked(number, channel):
+                self._mail(sender, encode_letter(Count(number, self.services.hub.subscribers(channel))))
+            case Count(number, counted):
+                tally = self._tallies.get(number)
+                if tally is not None:
+                    tally.total += counted
+                    tally.missing -= 1
+                    if not tally.missing:
+                        self._counted(number)
+            case ReleasesChanged(app):
+                self.releases_changed(app)
+
+    def _counted(self, number: int) -> None:
+        tally = self._tallies.pop(number, None)
+        if tally is not None and not tally.done.done():
+            tally.done.set_result(tally.total)
+
+    def _carry_out(self, sender: str, order: Order) -> None:
+        key = (sender, order.number)
+        if key in self._receipts:
+            receipt = self._receipts[key]
+            if receipt is not None:  # None: still being carried out; its receipt will come
+                self._mail(sender, encode_letter(receipt))
+            return
+        self._receipts[key] = None
+        while len(self._receipts) > REMEMBERED_ORDERS:
+            self._receipts.popitem(last=False)
+
+        def reply(error: HoldfastError | None) -> None:
+            if isinstance(error, SessionGone):
+                receipt = Receipt(order.number, "gone", str(error))
+            elif error is not None:
+                receipt = Receipt(order.number, "refused", str(error))
+            else:
+                receipt = Receipt(order.number, "done")
+            self._receipts[key] = receipt
+            self._mail(sender, encode_letter(receipt))
+
+        session = self.services.registry.get(order.session)
+        if session is None:
+            reply(SessionGone(f"session {order.session} has ended"))
+        else:
+            session.order(order.result, reply)
+
+    def _receipt(self, receipt: Receipt) -> None:
+        sent = self._sent.pop(receipt.number, None)
+        if sent is None:
+            return
+        if sent.alarm is not None:
+            sent.alarm.cancel()
+        if sent.done.done():
+            return
+        if receipt.outcome == "done":
+            sent.done.set_result(None)
+        elif receipt.outcome == "gone":
+            sent.done.set_exception(SessionGone(receipt.detail))
+        else:
+            sent.done.set_exception(StoreError(receipt.detail))
+
+
+def _reply_to(done: Future[None]) -> Callable[[HoldfastError | None], None]:
+    def reply(error: HoldfastError | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    return reply

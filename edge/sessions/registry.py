@@ -1,0 +1,57 @@
+"""The registry: every session this process owns, by id; and the door by which transports bring new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge.ids import new_session_id
+from edge.protocol.callbacks.events import ClientRequest
+from edge.sessions.connection import Connection, ConnectionListener
+from edge.sessions.local_session import LocalSession
+from edge.sessions.routes import RouteHandle
+from edge.sessions.services import Services
+
+
+class Registry:
+    """Owns the set of local sessions."""
+
+    __slots__ = ("_sessions",)
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, LocalSession] = {}
+
+    def get(self, id: str) -> LocalSession | None:
+        return self._sessions.get(id)
+
+    def add(self, session: LocalSession) -> None:
+        self._sessions[session.session] = session
+
+    def remove(self, session: LocalSession) -> bool:
+        """False when it was gone already."""
+        return self._sessions.pop(session.session, None) is not None
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[LocalSession]:
+        """A snapshot: sessions may come and go while it is walked."""
+        return iter(tuple(self._sessions.values()))
+
+
+class FrontDoor:
+    """The `Door` of this process: a handshake becomes a session."""
+
+    __slots__ = ("_services",)
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def open(
+        self, connection: Connection, route: RouteHandle, request: ClientRequest, transport: str
+    ) -> ConnectionListener:
+        session = LocalSession(new_session_id(), self._services, route, connection)
+        session.transport = transport
+        session.client = request.client
+        self._services.registry.add(session)
+        session.begin(lambda model, now: model.opened(request, transport, now))
+        return session

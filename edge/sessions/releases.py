@@ -1,0 +1,58 @@
+"""Which release a session's next event goes to: the configured one of its route, and what the store adds to it.
+
+Tables are read from the store when the edge starts, when a neighbour says that one has changed, and now and then
+besides; between that, choosing is a dictionary look-up. Without Redis the last table known stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edge.backend.base import Release
+from edge.config import RouteSettings
+from edge.model.release import ReleaseTable, choose_release
+
+
+class Releases:
+    """Release tables per app, and the choice for one session."""
+
+    __slots__ = ("_chosen", "_stored", "_tables")
+
+    def __init__(self) -> None:
+        self._stored: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+        self._tables: dict[tuple[str, str, str], ReleaseTable] = {}
+        self._chosen: dict[tuple[str, str, str], Release] = {}
+
+    def table(self, route: RouteSettings) -> ReleaseTable:
+        """All releases of the route's app as this edge knows them now."""
+        key = (route.app, route.release, route.backend)
+        table = self._tables.get(key)
+        if table is None:
+            table = ReleaseTable.of(route.release, route.backend, self._stored.get(route.app, {}))
+            self._tables[key] = table
+        return table
+
+    def choose(self, route: RouteSettings, pinned: str | None, held: str | None) -> Release:
+        """The release for a session of `route`; see `choose_release`. The same object while nothing changes."""
+        table = self.table(route)
+        sha = choose_release(route.policy, pinned, table, held)
+        url = table.entries[sha].url
+        key = (route.app, sha, url)
+        release = self._chosen.get(key)
+        if release is None:
+            release = self._chosen[key] = Release(route.app, sha, url)
+        return release
+
+    def update(self, app: str, stored: Mapping[str, Mapping[str, Any]]) -> None:
+        """The store's table of `app`, as read just now."""
+        self._stored[app] = stored
+        self.forget_tables()
+
+    def forget_tables(self) -> None:
+        """Routes were replaced by a reload, or a table changed: put them together anew when asked."""
+        self._tables.clear()
+        self._chosen.clear()
+
+    def apps(self) -> Iterable[str]:
+        return tuple(self._stored)
