@@ -28,6 +28,9 @@ from backend_sdk.session import Session
 SHOWN = 50
 """So many of a room's last messages greet a newcomer. holdfast.toml lets the edge keep more than that."""
 
+NOWHERE = (0, "nowhere")
+"""A place in no channel's history: where a client stands that was never there."""
+
 ROOM = re.compile(r"[a-z0-9-]{1,32}")
 NAME_LENGTH, TEXT_LENGTH = 32, 2_000
 
@@ -62,15 +65,17 @@ def enter(session: Session, room: str, name: str) -> None:
     session.send_json({"is": "entered", **who(session)})
     session.subscribe(people(room))
     tell_people(session, "new")
-    # A client that was never here has no place in the room's history to go on from. The edge answers an unknown place
-    # with a `gap` event that says where the room is now; see below.
-    session.subscribe(talk(room), since=(0, ""))
+    # We cannot know where the room's history is by now, so we name a place that is not in it. The edge subscribes the
+    # client, and says with a `gap` event where that was; see below.
+    session.subscribe(talk(room), since=NOWHERE)
 
 
 @chat.on_gap
 async def on_gap(session: Session, event: Gap) -> None:
     """The history does not reach back to where a subscription wanted to start: start a little before now."""
     offset, epoch = event.position
+    if offset == 0:
+        return  # nothing was ever said here
     # Old messages expire. Should so many not be there any more, ask for half as many, in the end for none.
     reach = SHOWN if event.since.epoch != epoch else (offset - event.since.offset) // 2
     session.subscribe(event.channel, since=(max(0, offset - reach), epoch))

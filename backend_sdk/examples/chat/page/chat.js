@@ -63,13 +63,12 @@ function hear(message) {
       $("text").disabled = document.querySelector("#say button").disabled = false;
       $("text").focus();
       break;
-    case "said": {
-      const mine = unanswered.delete(message.id);
+    case "said":
+      unanswered.delete(message.id);
       showSaid(message);
       showWaiting();
-      if (!mine) return; // history tells who answered long ago
+      if (message.at < since) return; // history: whoever answered then says nothing about now
       break;
-    }
     case "new": // Somebody came in, and asks who is here.
       people.set(message.session, message.name);
       if (message.session !== me.session) tell({ do: "here", to: message.session });
@@ -124,8 +123,10 @@ function showWaiting() {
 function append(list, { id, text, name, session, at, process }) {
   const log = $("log");
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80; // leave those alone who read further up
-  const item = make("li", { className: list.lastElementChild?.dataset.session === session ? "more" : "" });
-  Object.assign(item.dataset, { id, session });
+  const last = list.lastElementChild?.dataset;
+  const more = last?.session === session && last.process === String(process); // goes on where the last one ended
+  const item = make("li", { className: more ? "more" : "" });
+  Object.assign(item.dataset, { id, session, process });
   const by = make("div", { className: "by" }, make("b", { textContent: name }));
   if (at) {
     const time = new Date(at);
