@@ -12,7 +12,8 @@ become events is `backend_sdk.wire`'s, what a handler may order `backend_sdk.ses
     async def echo(session, event):
         session.send(event.payload)
 
-Run it with any ASGI server (``uvicorn mine:app``), or mount it: ``Starlette(routes=[Mount("/edge", app)])``.
+Run it with any ASGI server (``uvicorn mine:app``), or mount it: ``Starlette(routes=[Mount("/edge", app)])``; its
+callback path is then ``/edge/``, for Starlette's mounts want the slash and an edge follows no redirects.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class App:
         self.max_body_bytes = max_body_bytes
         self.handlers = Handlers(threads)
         self.repeats = Repeats(dedupe_size, dedupe_bytes)
-        self._clock = clock
+        self.clock = clock
         self._lifespan = lifespan
         self._gone: list[Handler] = []
         self._msgpack = MsgpackEncoding()
@@ -217,7 +218,7 @@ class App:
             body = await asgi.read_body(scope, receive, self.max_body_bytes)
             if self.secrets:
                 sent = asgi.header(scope, HEADER.lower().encode())
-                verify(self.secrets, sent, body, self._clock(), self.replay_window_s)
+                verify(self.secrets, sent, body, self.clock(), self.replay_window_s)
             batch = decode_request(asgi.header(scope, b"content-type") or "", body)
         except asgi.Disconnected:
             return

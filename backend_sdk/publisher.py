@@ -1,8 +1,8 @@
 """Speak to an edge from anywhere: publish, look at sessions, give them orders, with or without asyncio.
 
-`AsyncPublisher` and its twin `Publisher` carry out `backend_sdk.calls` over HTTP and own what goes wrong on the way: a call that may be repeated (all of
-them, for publications and actions get an idempotency key when they have none) is tried again after a lost connection
-or a 503, with full-jitter backoff, honouring Retry-After up to 5 s.
+`AsyncPublisher` and its twin `Publisher` carry out `backend_sdk.calls` over HTTP and own what goes wrong on the way: a
+call that may be repeated (all of them, for publications and actions get an idempotency key when they have none) is
+tried again after a lost connection or a 503, with full-jitter backoff, honouring Retry-After up to 5 s.
 
 Errors of all methods: `Unauthorized`, `BadCall`, `Unavailable` (after the last attempt), `ControlError`; and what the
 method names. `ActionError` for bad arguments, before anything is sent.

@@ -94,14 +94,18 @@ class JsonEncoding:
         return self._encode(result).encode()
 
     def unpack(self, packed: bytes) -> Result:
-        result: Result = json.loads(packed)
-        for action in result.get("actions", ()):
-            if "data" in action and action["type"] in ("send", "publish"):
-                action["data"] = base64.b64decode(action["data"]["b64"])
-        return result
+        return binary_from_json(json.loads(packed))
 
     def join(self, packed: Sequence[bytes]) -> bytes:
         return b'{"results":[' + b",".join(packed) + b"]}"
+
+
+def binary_from_json(result: Result) -> Result:
+    """`result`, as it came out of JSON, with the data of its sends and publishes as bytes; changed in place."""
+    for action in result.get("actions", ()):
+        if "data" in action and action["type"] in ("send", "publish"):
+            action["data"] = base64.b64decode(action["data"]["b64"])
+    return result
 
 
 def _b64(value: object) -> dict[str, str]:

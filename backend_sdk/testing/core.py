@@ -1,0 +1,260 @@
+"""The test edge itself: sessions with their queues, requests in batches, and what actions bring about."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from backend_sdk.events import Position
+from backend_sdk.testing.caller import Answer, Caller
+from backend_sdk.testing.channels import Channel
+from backend_sdk.testing.records import BackendFailed, ClientRecord, Closed, Rejected, Waiting
+
+C = TypeVar("C", bound=ClientRecord)
+
+EDGE_ID = "test-edge"
+
+
+class Core(Generic[C]):
+    """What `TestEdge` and `SyncTestEdge` share. `make` builds a client's record from its id and release."""
+
+    def __init__(
+        self, caller: Caller, make: Callable[[str, str], C], release: str, history: int, attempts: int
+    ) -> None:
+        self.release = release
+        self.now_ms = 1_790_000_000_000
+        self.clients: dict[str, C] = {}
+        self.gone: list[str] = []
+        self.lost_answers = 0
+        self.holding = False
+        self._caller = caller
+        self._make = make
+        self._history = history
+        self._attempts = attempts
+        self._channels: dict[str, Channel] = {}
+        self._used_ids: set[str] = set()
+        self._timers_set = 0
+        # Session ids never come again, as on a real edge: an app that outlives this test edge remembers event ids.
+        self._life = secrets.token_hex(4)
+
+    # What happens to clients ---------------------------------------------------------------------------------------
+
+    async def connect(self, request: Mapping[str, Any], transport: str) -> C:
+        """A handshake. Raises `Rejected`."""
+        client = self._make(f"s{len(self.clients) + 1}.{self._life}", self.release)
+        self.clients[client.id] = client
+        client.happened("open", self.now_ms, request=dict(request), transport=transport)
+        await self.flush(even_if_holding=True)
+        if client.rejected is not None:
+            raise client.rejected
+        return client
+
+    async def message(self, client: ClientRecord, payload: str | bytes) -> None:
+        """The client sends a message."""
+        if not client.live:
+            raise ConnectionError(f"{client.id} is closed: {client.closed}")
+        field = "text" if isinstance(payload, str) else "data"
+        client.happened("message", self.now_ms, **{field: payload})
+        await self.flush()
+
+    async def end(self, client: ClientRecord, closed: Closed, *, clean: bool, cause: str) -> None:
+        """The connection ends from the client's side."""
+        client.end(closed, self.now_ms, clean=clean, cause=cause)
+        await self.flush()
+
+    async def advance(self, ms: int) -> None:
+        """Let time pass, stopping at each timer that is due on the way."""
+        until = self.now_ms + ms
+        while True:
+            due = [
+                (timer.due, timer.order, client, timer)
+                for client in self.clients.values()
+                for timer in client.timers.values()
+                if timer.due <= until
+            ]
+            if not due:
+                break
+            _, _, client, timer = min(due, key=lambda each: each[:2])
+            self.now_ms = max(self.now_ms, timer.due)
+            del client.timers[timer.name]
+            client.happened("timer", self.now_ms, name=timer.name, data=timer.data)
+            await self.flush()
+        self.now_ms = until
+
+    async def promote(self, release: str) -> None:
+        """All sessions that are not pinned go over to `release`."""
+        self.release = release
+        for client in self.clients.values():
+            if client.live and client.pinned is None and client.release != release:
+                self._move(client, release)
+        await self.flush()
+
+    def publish(self, channel: str, payload: str | bytes, id: str | None, sender: str | None) -> bool:
+        """Publish to subscribers; False for a repeat."""
+        if not self.channel(channel).accept(payload, id):
+            return False
+        for client in self.clients.values():
+            if channel in client.channels and client.id != sender:
+                client.received.append(payload)
+        return True
+
+    def channel(self, name: str) -> Channel:
+        """The channel of that name, made when first named."""
+        if name not in self._channels:
+            self._channels[name] = Channel(f"epoch-{len(self._channels) + 1}", self._history)
+        return self._channels[name]
+
+    # To the backend and back ---------------------------------------------------------------------------------------
+
+    async def flush(self, *, even_if_holding: bool = False) -> None:
+        """Send what is queued, all sessions in one request, (one a release) until nothing is.
+        Raises `BackendFailed`."""
+        while not self.holding or even_if_holding:
+            queued = [client for client in self.clients.values() if client.queue]
+            if not queued:
+                return  # gone sessions ride along with the next events
+            release = queued[0].release
+            queued = [client for client in queued if client.release == release]
+            taken = {client.id: list(client.queue) for client in queued}
+            answer = await self._caller.post(self._body(queued), release)
+            if self.lost_answers:
+                self.lost_answers -= 1
+                self._again(taken, answer, final=False)
+                continue
+            if 400 <= answer.status < 500:
+                self._verdict(queued, answer)
+                continue
+            results = {result["id"]: result for result in answer.results}
+            for client in queued:
+                while client.queue and client.queue[0]["id"] in results:
+                    self._apply(client, results[client.queue.popleft()["id"]])
+            self._again(taken, answer, final=True)
+
+    def _body(self, queued: Sequence[ClientRecord]) -> dict[str, Any]:
+        events = []
+        for client in queued:
+            shared = {"session": client.id, "release": client.release, "user": client.user}
+            events += [{**event, **shared} for event in client.queue]
+            events[-len(client.queue)] |= {"state": client.state, "version": client.version}
+        body: dict[str, Any] = {"edge": EDGE_ID, "events": events}
+        if self.gone:
+            body["gone"], self.gone = self.gone, []
+        return body
+
+    def _again(self, taken: Mapping[str, Sequence[dict[str, Any]]], answer: Answer, *, final: bool) -> None:
+        """Count the attempt of events that have no answer; give up on them past the last."""
+        for id, events in taken.items():
+            queue = self.clients[id].queue
+            for event in events:
+                if event not in queue:
+                    continue
+                event["attempt"] += 1
+                if final and event["attempt"] > self._attempts:
+                    queue.clear()
+                    reason = answer.text or "left out of the answer"
+                    failed = BackendFailed(f"{event['type']} event {event['id']}: status {answer.status}, {reason}")
+                    raise failed from (answer.errors[0] if answer.errors else None)
+
+    def _verdict(self, queued: Sequence[ClientRecord], answer: Answer) -> None:
+        """Another 4xx is final: an `open` is refused with it; for anything else the test should know."""
+        opening = [client for client in queued if client.queue[0]["type"] == "open"]
+        for client in queued:
+            client.queue.clear()
+        if len(opening) < len(queued):
+            raise BackendFailed(f"the backend answered {answer.status}: {answer.text}")
+        for client in opening:
+            client.rejected = Rejected(answer.status, answer.text)
+
+    # What actions bring about --------------------------------------------------------------------------------------
+
+    def _apply(self, client: ClientRecord, result: Mapping[str, Any]) -> None:
+        actions: list[dict[str, Any]] = list(result.get("actions", ()))
+        client.actions += actions
+        client.last_actions = actions
+        state = result.get("state", {})
+        if state:
+            client.state = {**client.state, **state.get("set", {})}
+            for key in state.get("unset", ()):
+                client.state.pop(key, None)
+            client.version += 1
+        if not client.accepted and not any(action["type"] == "reject" for action in actions):
+            client.accepted = True
+        for action in actions:
+            self._act(client, action)
+
+    def _act(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        target: ClientRecord | None = client
+        if "session" in action:
+            target = self.clients.get(action["session"])
+        kind = action["type"]
+        if kind == "publish":
+            sender = action.get("session", client.id) if action.get("except_self") else None
+            self.publish(action["channel"], _payload(action), action.get("id"), sender)
+            return
+        if target is None or not target.live:
+            if target is not client:
+                self.gone.append(action["session"])
+            return
+        if "id" in action:
+            if action["id"] in self._used_ids:
+                return
+            self._used_ids.add(action["id"])
+        getattr(self, f"_do_{kind}")(target, action)
+
+    def _do_accept(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        client.subprotocol = action.get("subprotocol")
+        client.headers = [(name, value) for name, value in action.get("headers", ())]
+
+    def _do_reject(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        headers = tuple((name, value) for name, value in action.get("headers", ()))
+        client.rejected = Rejected(action.get("status", 403), action.get("text", ""), headers)
+
+    def _do_send(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        client.received.append(_payload(action))
+
+    def _do_close(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        closed = Closed(action.get("code", 1000), action.get("reason", ""))
+        client.end(closed, self.now_ms, clean=True, cause="backend")
+
+    def _do_subscribe(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        name = action["channel"]
+        client.channels.add(name)
+        if action.get("since") is None:
+            return
+        channel = self.channel(name)
+        missed = channel.after(Position(**action["since"]))
+        if missed is None:
+            place = channel.position._asdict()
+            client.happened("gap", self.now_ms, channel=name, since=dict(action["since"]), position=place)
+        else:
+            client.received += missed
+
+    def _do_unsubscribe(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        client.channels.discard(action["channel"])
+
+    def _do_identify(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        client.user = action["user"]
+
+    def _do_timer(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        self._timers_set += 1
+        due = self.now_ms + action["after_ms"]
+        client.timers[action["name"]] = Waiting(due, self._timers_set, action["name"], action.get("data"))
+
+    def _do_cancel_timer(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        client.timers.pop(action["name"], None)
+
+    def _do_pin(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+        client.pinned = action["release"]
+        wanted = self.release if client.pinned is None else client.pinned
+        if wanted != client.release:
+            self._move(client, wanted)
+
+    def _move(self, client: ClientRecord, release: str) -> None:
+        old, client.release = client.release, release
+        client.happened("release", self.now_ms, **{"from": old, "to": release})
+
+
+def _payload(action: Mapping[str, Any]) -> str | bytes:
+    payload: str | bytes = action["text"] if "text" in action else action["data"]
+    return payload

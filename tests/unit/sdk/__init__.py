@@ -1,0 +1,1 @@
+"""Unit tests of `backend_sdk`, one file per module."""
