@@ -17,7 +17,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         "Publish to a channel.",
         channels.publish,
         {200: "Published"},
-        (400, 413, 415, 503),
+        (400, 408, 413, 415, 503),
         body="NewPublication",
     ),
     Endpoint(
@@ -71,7 +71,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         "Act on a session, wherever it lives.",
         sessions.act,
         {200: "Outcome"},
-        (400, *_SESSION_ERRORS, 413, 415, 504),
+        (400, *_SESSION_ERRORS, 408, 413, 415, 504),
         body="Order",
     ),
     Endpoint(
@@ -89,7 +89,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         "Add a release, or move it to another URL.",
         releases.put,
         {200: "Release"},
-        (400, 403, 404, 409, 413, 415, 503),
+        (400, 403, 404, 409, 408, 413, 415, 503),
         body="NewRelease",
     ),
     Endpoint(

@@ -121,7 +121,7 @@ def _bearer_matches(authorization: str, tokens: Sequence[Secret]) -> bool:
     scheme, _, given = authorization.partition(" ")
     if scheme.lower() != "bearer":
         return False
-    digest = sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
+    digest = sha256(given.strip().encode("latin-1")).digest()
     matches = [hmac.compare_digest(digest, sha256(token.value.encode()).digest()) for token in tokens]
     return any(matches)
 

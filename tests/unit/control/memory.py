@@ -1,0 +1,170 @@
+"""An edge in a dict, for the rules of HTTP: who may come in, what is refused, how answers look.
+
+What the operations do to real sessions and a real Redis is tests/scenarios/test_control_api.py's question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from edge.clock import ManualClock
+from edge.config import RouteSettings, Secret
+from edge.control.app import control_app
+from edge.errors import NotFound
+from edge.model.release import ReleaseTable
+from edge.protocol.callbacks.actions import Result
+from edge.sessions.operations_port import ChannelState
+from edge.sessions.release_desk import ReleaseDesk
+from edge.store.base import HistoryPage, Position, Publication, Published, SessionRow, StoredTimer
+from edge.telemetry.metrics import Metrics
+
+
+class MemoryReleases:
+    """A `ReleaseStore`."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, dict[str, Mapping[str, Any]]] = {}
+
+    def releases(self, app: str) -> asyncio.Future[Mapping[str, Mapping[str, Any]]]:
+        return _done(dict(self.stored.get(app, {})))
+
+    def put_release(self, app: str, sha: str, fields: Mapping[str, Any]) -> asyncio.Future[None]:
+        self.stored.setdefault(app, {})[sha] = fields
+        return _done(None)
+
+    def delete_release(self, app: str, sha: str) -> asyncio.Future[None]:
+        self.stored.get(app, {}).pop(sha, None)
+        return _done(None)
+
+
+def _done(value: Any) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
+
+
+class MemoryEdge:
+    """Keeps what it is told, and raises `failure` when that is set."""
+
+    def __init__(self, routes: Sequence[RouteSettings] = ()) -> None:
+        self.published: list[Publication] = []
+        self.rows: dict[str, SessionRow] = {}
+        self.orders: list[tuple[str, Result]] = []
+        self.ended: list[tuple[str, int, str]] = []
+        self.reasons: list[str] = []
+        self.drained = 0
+        self.failure: Exception | None = None
+        self.release_changes: list[str] = []
+        self.release_store = MemoryReleases()
+        self._desk = ReleaseDesk(self.release_store, lambda: routes, ManualClock(), self._changed)
+
+    async def _changed(self, app: str, stored: Mapping[str, Mapping[str, Any]]) -> None:
+        assert stored == self.release_store.stored.get(app, {})
+        self.release_changes.append(app)
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def publish(
+        self, channel: str, payload: str | bytes, *, id: str | None = None, sender: str | None = None
+    ) -> Published:
+        self._fail()
+        position = Position(len(self.published) + 1, "e")
+        self.published.append(Publication(channel, payload, position, sender, 1_700_000_000_000))
+        return Published(position, id == "again")
+
+    async def channel(self, channel: str) -> ChannelState:
+        self._fail()
+        return ChannelState(channel, 3, Position(7, "e"))
+
+    async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
+        self._fail()
+        found = [p for p in self.published if p.channel == channel]
+        if since is not None:
+            found = [p for p in found if p.position.offset > since.offset]
+        return HistoryPage(found[:limit], True, Position(len(self.published), "e"))
+
+    async def session(self, session: str) -> SessionRow:
+        self._fail()
+        if session not in self.rows:
+            raise NotFound(f"there is no session {session!r}")
+        return self.rows[session]
+
+    async def sessions_of_user(self, user: str) -> Sequence[SessionRow]:
+        self._fail()
+        return [row for row in self.rows.values() if row.user == user]
+
+    async def act(self, session: str, order: Result) -> None:
+        self._fail()
+        self.orders.append((session, order))
+
+    async def end_session(self, session: str, code: int, reason: str) -> None:
+        self._fail()
+        self.ended.append((session, code, reason))
+
+    async def releases(self, app: str) -> ReleaseTable:
+        self._fail()
+        return await self._desk.releases(app)
+
+    async def put_release(self, app: str, sha: str, url: str) -> ReleaseTable:
+        return await self._desk.put_release(app, sha, url)
+
+    async def promote_release(self, app: str, sha: str) -> ReleaseTable:
+        return await self._desk.promote_release(app, sha)
+
+    async def retire_release(self, app: str, sha: str) -> ReleaseTable:
+        return await self._desk.retire_release(app, sha)
+
+    async def delete_release(self, app: str, sha: str) -> ReleaseTable:
+        return await self._desk.delete_release(app, sha)
+
+    def drain(self) -> None:
+        self.drained += 1
+
+    def readiness(self) -> Sequence[str]:
+        return self.reasons
+
+
+ROW = SessionRow(
+    id="s1",
+    app="chat",
+    route="*/",
+    release="abc",
+    owner="edge.0.aa",
+    fence=3,
+    transport="websocket",
+    client="192.0.2.1:5000",
+    opened_at=1_700_000_000_000,
+    user="ann",
+    state={"room": "a"},
+    version=2,
+    channels=["b", "a"],
+    timers=[StoredTimer("t", 1_700_000_001_000, None)],
+)
+
+
+@asynccontextmanager
+async def api(
+    edge: MemoryEdge,
+    *,
+    tokens: Sequence[Secret] = (),
+    bind: str = "127.0.0.1:5561",
+    base_url: str = "http://localhost:5561",
+    metrics: Metrics | None = None,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API over `edge`. `tokens` may be a list that changes under way."""
+    counted = metrics or Metrics()
+
+    async def gather() -> Mapping[str, Any]:
+        return counted.snapshot()
+
+    app = control_app(edge, gather, bind=bind, tokens=lambda: tokens)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
+        yield client
