@@ -71,6 +71,13 @@ class Mailbox(Protocol):
         """
         ...
 
+    def refresh(self, parcel: Parcel) -> Parcel:
+        """`parcel` with the session's user, state and version as they are now; its events and attempt as given.
+
+        Called before each retry: other events of the session may have been settled since `take`.
+        """
+        ...
+
     def settle(self, outcomes: Sequence[tuple[Event, Outcome]]) -> None:
         """These events of the parcel have an outcome, in order. Events not named are still being retried.
 

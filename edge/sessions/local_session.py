@@ -14,6 +14,7 @@ import logging
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edge.backend.base import Expired, Outcome, Refused, Release
@@ -171,6 +172,10 @@ class LocalSession:
             self._change_meters(release)
         events = model.take(max_events, max_bytes)
         return Parcel(model.id, model.release, model.user, model.state or {}, model.version, 1, events)
+
+    def refresh(self, parcel: Parcel) -> Parcel:
+        model = self.model
+        return replace(parcel, user=model.user, state=model.state or {}, version=model.version)
 
     def settle(self, outcomes: Sequence[tuple[Event, Outcome]]) -> None:
         for event, outcome in outcomes:

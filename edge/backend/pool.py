@@ -1,0 +1,553 @@
+"""Requests to one release of one route: who goes next, how many at once, and what happens when one fails.
+
+*Decide, then do*: `_plan` is synchronous and says what leaves on which connection; `_ship` does it. Mailboxes wait in
+`_waiting` in the order they became ready, and are asked for their events only when a connection is at hand, so that
+events of many sessions gather while all slots are busy (natural batching). What failed waits in `_later` (a heap by due
+time) and then in `_due`.
+
+A release that refuses connections, or fails several fresh requests in a row, is *away*: then one request at a time
+tries whether it is back, all else gathers without being touched, and everything goes as soon as one succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edge.backend.base import Expired, Mailbox, Refused, Release
+from edge.backend.context import Context
+from edge.backend.dialer import Dialer, Target
+from edge.backend.http11 import Answer, Failure, HttpConnection
+from edge.backend.letters import Group, Letter
+from edge.backend.request import RequestWriter
+from edge.config import RouteSettings
+from edge.errors import BackendError, WireError
+from edge.model.health import Health
+from edge.model.retry import (
+    EXPIRED_RETRY_AFTER_S,
+    Throttle,
+    Verdict,
+    backoff_ms,
+    judge,
+    pieces,
+    retry_after_ms,
+)
+from edge.protocol.callbacks.actions import BadResult, Result
+from edge.protocol.callbacks.wire import decode_response, encoding_of, nothing_for
+from edge.wheel import Alarm
+
+_log = logging.getLogger("holdfast.backend")
+
+BAD_RESULT_LINES_MS = 1_000
+"""One line a second about bad answers is enough to find them."""
+REFUSED_BODY_BYTES = 65_536
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+    | {"content-length", "date", "server"}
+)
+"""Not handed on with a refusal: RFC 9110 section 7.6.1, and what the edge's own server writes itself."""
+
+
+@dataclass(slots=True, eq=False)
+class Shipment:
+    """One request under way."""
+
+    group: Group
+    number: int
+    sent_ms: int
+    gone: Sequence[str]
+    encoding: str
+
+
+class Pool:
+    """Requests to `release`, on behalf of the mailboxes of one route."""
+
+    def __init__(self, context: Context, route: RouteSettings, release: Release) -> None:
+        self._context = context
+        self.route = route
+        self.release = release
+        self.used_ms = context.clock.monotonic_ms()
+        self._meters = context.metrics.route(route.name, release.sha)
+        self._dialer = Dialer(Target.parse(release.url, route.callback_path), context.clock)
+        self._writer = RequestWriter(context.edge_id, route, release, self._dialer.target)
+        self._throttle = Throttle(route.pool.slots)
+        self._waiting: deque[tuple[Mailbox, int]] = deque()
+        self._due: deque[Group] = deque()
+        self._later: list[tuple[int, int, Group]] = []
+        self._idle: list[HttpConnection] = []
+        self._shipments: dict[HttpConnection, Shipment] = {}
+        self._connections: set[HttpConnection] = set()
+        self._dials: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._pushes = 0
+        self._scheduled = False
+        self._alarm: Alarm | None = None
+        self._closed = False
+        self._dialing = 0
+        self._dial_failures = 0
+        self._dial_after_ms = 0
+        self._health = Health(context.random)
+        self._said_bad_ms = -BAD_RESULT_LINES_MS
+
+    # -- what the client asks ----------------------------------------------------------------------------------
+
+    def update(self, route: RouteSettings) -> None:
+        """The route's settings have changed (a reload)."""
+        if route == self.route:
+            return
+        self.route = route
+        self._throttle.most = route.pool.slots
+        self._writer.update(route)
+
+    def ready(self, mailbox: Mailbox, since_ms: int) -> None:
+        """`mailbox` has events, since `since_ms`."""
+        self._waiting.append((mailbox, since_ms))
+        if not self._scheduled:
+            self._soon()
+
+    def adopt(self, group: Group) -> None:
+        """Take over letters that another release's pool could not deliver."""
+        group.due_ms = 0
+        self._due.append(group)
+        self._soon()
+
+    def look_again(self) -> None:
+        """The release table has changed: hand on what belongs to other releases now."""
+        self._reroute()
+        self._soon()
+
+    @property
+    def open_events(self) -> int:
+        """Events taken and not settled; a mailbox that waits counts as one."""
+        groups = [*self._due, *(group for _, _, group in self._later)]
+        groups += [shipment.group for shipment in self._shipments.values()]
+        return len(self._waiting) + sum(letter.open_events for group in groups for letter in group.letters)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is in flight and nothing waits."""
+        return not (self._shipments or self._waiting or self._due or self._later)
+
+    def close(self) -> None:
+        """Close all connections. What was not settled never will be."""
+        self._closed = True
+        self._waiting.clear()
+        self._due.clear()
+        self._later.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for task in self._dials:
+            task.cancel()
+        for connection in list(self._connections):
+            connection.close()
+
+    # -- decide ------------------------------------------------------------------------------------------------
+
+    def _soon(self) -> None:
+        """Plan at the end of this turn of the loop, when all its events are here."""
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._context.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        now = self._context.clock.monotonic_ms()
+        while self._later and self._later[0][0] <= now:
+            self._due.append(heapq.heappop(self._later)[2])
+        if self._health.failing:
+            self._expire(now)
+            self._reroute()
+        orders, dials = self._plan(now)
+        for connection, group in orders:
+            self._ship(connection, group, now)
+        for _ in range(dials):
+            self._dialing += 1
+            task = self._context.loop.create_task(self._dial())
+            self._dials.add(task)
+            task.add_done_callback(self._dials.discard)
+        self._arm(now)
+        if self.quiet:
+            self._context.fell_quiet()
+
+    def _plan(self, now: int) -> tuple[list[tuple[HttpConnection, Group]], int]:
+        """What leaves on which connection, and how many connections to open for the rest."""
+        orders: list[tuple[HttpConnection, Group]] = []
+        if not self._waiting and not self._due:
+            return orders, 0
+        room = self._room(now)
+        wanted = min(room, len(self._due) + len(self._waiting))
+        fresh = max(1, wanted - len(self._due))
+        share = -(-len(self._waiting) // fresh)
+        while wanted and self._idle:
+            group = self._next_group(share, now)
+            if group is None:
+                return orders, 0
+            connection = self._idle.pop()
+            orders.append((connection, group))
+            wanted -= 1
+        if not self._waiting and not self._due:
+            return orders, 0
+        return orders, max(0, wanted - self._dialing) if now >= self._dial_after_ms else 0
+
+    def _room(self, now: int) -> int:
+        """How many more requests may be in flight."""
+        if self._health.away:
+            return 1 if self._health.may_probe(now) and not self._shipments else 0
+        return max(0, self._throttle.limit - len(self._shipments))
+
+    def _next_group(self, share: int, now: int) -> Group | None:
+        """The next request's letters: failed ones first, else up to `share` mailboxes that wait."""
+        while self._due:
+            if self._health.away and self._waiting and self._health.probes % 2:
+                # The group at hand may itself be why the release looks away: try a fresh one every other time.
+                break
+            group = self._due.popleft()
+            if self._stays(group):
+                return group
+        pool = self.route.pool
+        window_ms = round(self.route.timeouts.retry_window_s * 1000)
+        letters: list[Letter] = []
+        events, size = pool.batch_events, pool.batch_bytes
+        while self._waiting and events > 0 and size > 0 and len(letters) < share:
+            mailbox, since = self._waiting.popleft()
+            if self._context.belongs_elsewhere(mailbox, self.release):
+                self._context.ready(mailbox, since)
+                continue
+            parcel = mailbox.take(events, size)
+            if parcel.events:
+                letters.append(Letter(mailbox, parcel, since + window_ms))
+                events -= len(parcel.events)
+                size -= sum([len(getattr(event, "payload", "")) or 256 for event in parcel.events])
+        return Group(letters) if letters else None
+
+    def _stays(self, group: Group) -> bool:
+        """Hand on letters whose session has another release now; get the others ready. False: none is left."""
+        staying = []
+        for letter in group.letters:
+            if self._context.belongs_elsewhere(letter.mailbox, self.release):
+                self._context.adopt(letter)
+            else:
+                letter.next_parcel(group.most, self.release.sha)
+                staying.append(letter)
+        group.letters = staying
+        return bool(staying)
+
+    def _reroute(self) -> None:
+        """Hand on everything that waits here but belongs to another release now."""
+        elsewhere = self._context.belongs_elsewhere
+        for _ in range(len(self._waiting)):
+            mailbox, since = self._waiting.popleft()
+            if elsewhere(mailbox, self.release):
+                self._context.ready(mailbox, since)
+            else:
+                self._waiting.append((mailbox, since))
+        groups = [*self._due, *(group for _, _, group in self._later)]
+        for group in groups:
+            for letter in group.letters:
+                if elsewhere(letter.mailbox, self.release):
+                    self._context.adopt(letter)
+            group.letters = [x for x in group.letters if not elsewhere(x.mailbox, self.release)]
+        self._due = deque(group for group in self._due if group.letters)
+        self._later = [entry for entry in self._later if entry[2].letters]
+        heapq.heapify(self._later)
+
+    def _expire(self, now: int) -> None:
+        """Give up on what has waited for a whole window without an answer of the release to anything."""
+        window_ms = round(self.route.timeouts.retry_window_s * 1000)
+        while self._waiting and self._waiting[0][1] + window_ms <= now:
+            mailbox, since = self._waiting.popleft()
+            parcel = mailbox.take(1_000_000, 1 << 40)
+            if parcel.events:
+                self._give_up(Letter(mailbox, parcel, since + window_ms))
+        for group in list(self._due):
+            if group.expires_ms <= now and group.failures:
+                self._due.remove(group)
+                late = [letter for letter in group.letters if letter.expires_ms <= now]
+                group.letters = [letter for letter in group.letters if letter.expires_ms > now]
+                if group.letters:
+                    self._due.append(group)
+                for letter in late:
+                    self._give_up(letter)
+
+    def _arm(self, now: int) -> None:
+        """One alarm: for the next group that is due, the next try of an absent release, the next window's end."""
+        dues = [self._later[0][0]] if self._later else []
+        if self._health.failing:
+            window_ms = round(self.route.timeouts.retry_window_s * 1000)
+            if self._waiting:
+                dues.append(self._waiting[0][1] + window_ms)
+            dues.extend([group.expires_ms for group in self._due])
+        if self._waiting or self._due:
+            if self._health.away and not self._shipments and not self._dialing:
+                dues.append(self._health.probe_ms)
+            if self._dial_after_ms > now:
+                dues.append(self._dial_after_ms)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if dues:
+            self._alarm = self._context.wheel.at(max(now, min(dues)), self._soon)
+
+    # -- do ----------------------------------------------------------------------------------------------------
+
+    async def _dial(self) -> None:
+        now = self._context.clock.monotonic_ms
+        try:
+            connection = await self._dialer.dial(self._new_connection, self.route.timeouts.connect_s)
+        except BackendError as error:
+            self._dial_failures += 1
+            self._dial_after_ms = now() + backoff_ms(self._dial_failures, self._context.random)
+            self._meters.request_failures["connect"].value += 1
+            if not self._connections:
+                self._dial_after_ms = 0  # the release is away: its probes have a rhythm of their own
+                if self._health.unreachable(str(error), now()):
+                    self._say_away()
+        else:
+            self._dial_failures = self._dial_after_ms = 0
+            if self._closed or not connection.usable:
+                connection.close()
+            else:
+                self._idle.append(connection)
+        finally:
+            self._dialing -= 1
+            self._soon()
+
+    def _new_connection(self) -> HttpConnection:
+        context = self._context
+        connection = HttpConnection(self, context.clock, context.wheel, context.limits)
+        self._connections.add(connection)
+        self._meters.backend_connections.value += 1
+        return connection
+
+    def _ship(self, connection: HttpConnection, group: Group, now: int) -> None:
+        context = self._context
+        gone = context.take_gone(self.release.app)
+        request = self._writer.write([letter.parcel for letter in group.letters], gone, context.clock)
+        self._number += 1
+        self.used_ms = now
+        self._shipments[connection] = Shipment(group, self._number, now, gone, self._writer.encoding)
+        meters = self._meters
+        meters.requests.value += 1
+        meters.in_flight.value += 1
+        events = group.events
+        meters.batch_size.observe(events)
+        if group.letters[0].parcel.attempt > 1:
+            meters.events_retried.value += events
+        connection.send(request, now, now + round(self.route.timeouts.request_s * 1000))
+
+    def _back(self, connection: HttpConnection) -> tuple[Shipment, int]:
+        """The request on `connection` is over."""
+        shipment = self._shipments.pop(connection)
+        now = self._context.clock.monotonic_ms()
+        self._meters.in_flight.value -= 1
+        self._meters.request_seconds.observe((now - shipment.sent_ms) / 1000)
+        return shipment, now
+
+    # -- what connections report -------------------------------------------------------------------------------
+
+    def answered(self, connection: HttpConnection, answer: Answer) -> None:
+        shipment, now = self._back(connection)
+        if connection.usable:
+            self._idle.append(connection)
+        self._soon()
+        match judge(answer.status):
+            case Verdict.ANSWER:
+                self._read(shipment, answer, now)
+            case Verdict.REFUSED:
+                self._refused(shipment, answer, now)
+            case Verdict.REDIRECT:
+                self._redirected(shipment, answer, now)
+            case Verdict.THROTTLED:
+                self._throttle.throttled(shipment.number, self._number)
+                self._failed(shipment, "status 429", "throttled", now, self._retry_after(answer), whole=True)
+            case Verdict.RETRY:
+                after = self._retry_after(answer)
+                self._failed(shipment, f"status {answer.status}", "status", now, after)
+
+    def failed(self, connection: HttpConnection, failure: Failure) -> None:
+        shipment, now = self._back(connection)
+        self._soon()
+        if failure.stale:
+            # Not the events' fault and not the release's: another connection, at once.
+            self._context.keep_gone(self.release.app, shipment.gone)
+            self._due.appendleft(shipment.group)
+            return
+        self._failed(shipment, failure.phrase, failure.kind, now)
+
+    def lost(self, connection: HttpConnection) -> None:
+        self._connections.discard(connection)
+        self._meters.backend_connections.value -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._waiting or self._due:
+            self._soon()
+
+    # -- what answers mean -------------------------------------------------------------------------------------
+
+    def _read(self, shipment: Shipment, answer: Answer, now: int) -> None:
+        letters = shipment.group.letters
+        parcels = [letter.parcel for letter in letters]
+        content_type = answer.header(b"content-type")
+        try:
+            if answer.status == 204 and not answer.body:
+                results = nothing_for(parcels)
+            else:
+                results = decode_response(answer.body, content_type, parcels)
+        except WireError as error:
+            self._failed(shipment, f"unreadable answer: {error}", "garbage", now)
+            return
+        if answer.body and self.route.encoding == "auto" and encoding_of(content_type) == "msgpack":
+            self._writer.use("msgpack")
+        if results:
+            self._throttle.answered()
+            self._answered(now)
+        more = [letter for letter in letters if not self._settle(letter, results)]
+        if more:
+            self._unfinished(shipment.group, more, results, now)
+
+    def _unfinished(
+        self, group: Group, letters: list[Letter], results: Mapping[str, Result | BadResult], now: int
+    ) -> None:
+        """Letters with events left: some were left out of `results`, others had to wait for the first ones."""
+        alone = group.events == 1
+        for letter in letters:
+            if all(event.id in results for event in letter.parcel.events):
+                self._due.append(Group([letter]))
+            elif alone:
+                group.failures += 1
+                self._meters.request_failures["left out"].value += 1
+                self._put_off([group], "event left out of results", now)
+            else:
+                self._due.append(Group([letter], most=1))
+
+    def _settle(self, letter: Letter, results: Mapping[str, Result | BadResult]) -> bool:
+        """Hand the results to the mailbox. False: some events have no outcome yet."""
+        settled = letter.answered(results)
+        meters = self._meters
+        wall = self._context.clock.wall_ms()
+        for event, outcome in settled:
+            if type(outcome) is BadResult:
+                meters.bad_results.value += 1
+                self._say_bad("release %s: bad result, %s", f"{outcome.field}: {outcome.problem}")
+            else:
+                meters.events_delivered.value += 1
+            meters.event_seconds.observe((wall - event.at) / 1000)
+        if settled:
+            self._context.settle(letter.mailbox, settled)
+        return not letter.open_events
+
+    def _refused(self, shipment: Shipment, answer: Answer, now: int) -> None:
+        """A 4xx. In a batch nobody knows who is meant: halves, at once. Alone it is a verdict."""
+        group = shipment.group
+        self._context.keep_gone(self.release.app, shipment.gone)
+        self._answered(now)
+        if answer.status == 415 and shipment.encoding == "msgpack" and self.route.encoding == "auto":
+            # A release behind the same name that does not know msgpack (any more).
+            self._writer.use("json")
+            self._due.append(group)
+            return
+        self._meters.request_failures["refused"].value += 1
+        if group.events > 1:
+            self._due.extend(group.split(2))
+            return
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
+        headers = tuple((name, value) for name, value in fields if name.lower() not in HOP_BY_HOP)
+        self._end(group, Refused(answer.status, headers, answer.body[:REFUSED_BODY_BYTES]))
+
+    def _redirected(self, shipment: Shipment, answer: Answer, now: int) -> None:
+        self._meters.request_failures["redirect"].value += 1
+        self._answered(now)
+        self._say_bad("release %s answers with a redirect (status %d), which is never followed", answer.status)
+        self._end(shipment.group, Refused(502, (), b""))
+
+    def _end(self, group: Group, outcome: Refused) -> None:
+        for letter in group.letters:
+            settled = letter.ended(outcome)
+            self._meters.events_refused.value += sum([found is outcome for _, found in settled])
+            self._context.settle(letter.mailbox, settled)
+            if letter.open_events:
+                self._due.append(Group([letter]))
+
+    def _failed(
+        self,
+        shipment: Shipment,
+        phrase: str,
+        kind: str,
+        now: int,
+        after_ms: int | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        """No usable answer: the same events again, later, in halves unless the failure was not theirs (`whole`)."""
+        group = shipment.group
+        self._context.keep_gone(self.release.app, shipment.gone)
+        self._meters.request_failures[kind].value += 1
+        fresh = group.failures == 0 and group.letters[0].parcel.attempt == 1
+        if self._health.failed(phrase, now, fresh=fresh):
+            self._say_away()
+        group.failures += 1
+        try_ms = round(self.route.timeouts.request_s * 1000) if kind == "timeout" else 0
+        parts = 1 if whole else pieces(group.events, group.expires_ms - now, try_ms)
+        self._put_off(group.split(parts), phrase, now, after_ms)
+
+    def _put_off(self, groups: Sequence[Group], phrase: str, now: int, after_ms: int | None = None) -> None:
+        """Try these again after a while; the last time when their window ends."""
+        for group in groups:
+            late = [letter for letter in group.letters if letter.expires_ms <= now]
+            for letter in late:
+                self._give_up(letter, phrase, after_ms)
+            if late:
+                group.letters = [letter for letter in group.letters if letter.expires_ms > now]
+            if not group.letters:
+                continue
+            group.told = after_ms is not None
+            wait = after_ms if after_ms is not None else backoff_ms(group.failures, self._context.random)
+            group.due_ms = min(now + wait, group.expires_ms)
+            self._pushes += 1
+            heapq.heappush(self._later, (group.due_ms, self._pushes, group))
+
+    def _give_up(self, letter: Letter, phrase: str | None = None, after_ms: int | None = None) -> None:
+        after_s = EXPIRED_RETRY_AFTER_S if after_ms is None else max(1, -(-after_ms // 1000))
+        outcome = Expired(phrase or self._health.last_error, after_s)
+        settled = letter.given_up(outcome)
+        self._meters.events_expired.value += sum([found is outcome for _, found in settled])
+        self._context.settle(letter.mailbox, settled)
+
+    def _answered(self, now: int) -> None:
+        """The release gave an answer that means something: it is there."""
+        if not self._health.failing:
+            return
+        away_ms = self._health.answered(now)
+        if away_ms is None:
+            return
+        _log.info("route %s: release %s is back after %.1f s", self.route.name, self.release.sha, away_ms / 1000)
+        kept = []
+        for entry in self._later:
+            if entry[2].told:
+                kept.append(entry)
+            else:
+                self._due.append(entry[2])
+        heapq.heapify(kept)
+        self._later = kept
+
+    def _retry_after(self, answer: Answer) -> int | None:
+        value = answer.header(b"retry-after")
+        return retry_after_ms(value, self._context.clock.wall_ms()) if value else None
+
+    # -- what people read --------------------------------------------------------------------------------------
+
+    def _say_away(self) -> None:
+        _log.warning("route %s: release %s is away: %s", self.route.name, self.release.sha, self._health.last_error)
+
+    def _say_bad(self, line: str, detail: object) -> None:
+        """A line about a backend's mistake, at most one a second: a mistake comes with every event."""
+        now = self._context.clock.monotonic_ms()
+        if now - self._said_bad_ms >= BAD_RESULT_LINES_MS:
+            self._said_bad_ms = now
+            _log.warning("route %s: " + line, self.route.name, self.release.sha, detail)
