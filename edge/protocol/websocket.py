@@ -251,6 +251,8 @@ class FrameReader:
         taken = stop - at
         chunk = apply_mask(data[at:stop], frame.mask)
         frame.missing -= taken
+        if frame.missing and taken % 4:  # the rest begins in the middle of the mask
+            frame.mask = frame.mask[taken % 4 :] + frame.mask[: taken % 4]
         if frame.opcode >= CLOSE:
             frame.collected += chunk
             if not frame.missing:
@@ -261,8 +263,6 @@ class FrameReader:
         assert message is not None
         message.add(chunk, limits)
         if frame.missing:
-            turn = taken % 4
-            frame.mask = frame.mask[turn:] + frame.mask[:turn]
             return stop
         self._frame = None
         if frame.final:

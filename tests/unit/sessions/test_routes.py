@@ -1,0 +1,29 @@
+"""What a reload does to the routes under live connections."""
+
+from edge.config import LimitSettings, RouteSettings
+from edge.sessions.routes import Routes
+from edge.telemetry.metrics import Metrics
+
+
+def test_a_reload_keeps_the_handles_of_routes_that_stay() -> None:
+    routes = Routes([RouteSettings(path="/a"), RouteSettings(path="/b")], Metrics())
+    a, b = routes.find("x", "/a"), routes.find("x", "/b/c")
+    assert a is not None
+    assert b is not None
+    a.addresses.enter("1.2.3.4", 0)
+    strict = LimitSettings(message_bytes=5)
+    routes.replace([RouteSettings(path="/a", limits=strict), RouteSettings(path="/new")])
+    assert routes.find("x", "/a") is a
+    assert a.settings.limits is strict
+    assert len(a.addresses) == 1
+    assert routes.find("x", "/b") is None
+    assert b.settings.path == "/b"
+    assert routes.find("x", "/new") is not None
+    assert [handle.name for handle in routes] == ["*/a", "*/new"]
+
+
+def test_another_app_under_the_same_name_is_another_route() -> None:
+    routes = Routes([RouteSettings(app="one")], Metrics())
+    before = routes.find("x", "/")
+    routes.replace([RouteSettings(app="two")])
+    assert routes.find("x", "/") is not before
