@@ -76,6 +76,7 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_alarm",
+        "_alarm_ms",
         "_body",
         "_body_size",
         "_clock",
@@ -105,6 +106,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._alarm: Alarm | None = None
+        self._alarm_ms = 0
         self._due_ms = 0
         self._idle_since_ms: int | None = None
         self._stale = False
@@ -131,7 +133,7 @@ class HttpConnection(asyncio.Protocol):
         self._stale = self._idle_since_ms is not None and now_ms - self._idle_since_ms >= 1_000
         self.busy = True
         self._due_ms = deadline_ms
-        if self._alarm is None:
+        if self._alarm is None or deadline_ms < self._alarm_ms:
             self._arm(now_ms)
         self._transport.write(request)
 
@@ -261,8 +263,12 @@ class HttpConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _arm(self, now_ms: int) -> None:
-        # Never further away than an idle deadline: then a connection that falls idle need not set another alarm.
-        self._alarm = self._wheel.at(min(self._due_ms, now_ms + IDLE_MS), self._rang)
+        # Never further away than an idle deadline: then a connection that falls idle need not set another alarm,
+        # nor does one that is used all the time.
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_ms = min(self._due_ms, now_ms + IDLE_MS)
+        self._alarm = self._wheel.at(self._alarm_ms, self._rang)
 
     def _rang(self) -> None:
         self._alarm = None

@@ -161,9 +161,10 @@ class Pool:
         while self._later and self._later[0][0] <= now:
             self._due.append(heapq.heappop(self._later)[2])
         if self._health.failing:
-            self._expire(now)
             self._reroute()
         orders, dials = self._plan(now)
+        if self._health.failing:
+            self._expire(now)  # what could not leave now; what could has its last try
         for connection, group in orders:
             self._ship(connection, group, now)
         for _ in range(dials):

@@ -42,8 +42,6 @@ class Health:
         """No connection could be made, and none is left. True: it has just gone away."""
         self.failing = True
         self.last_error = error
-        if self.away and now_ms < self.probe_ms:
-            return False  # one of several that were dialled together: counted already
         return self._gone(now_ms)
 
     def failed(self, error: str, now_ms: int, *, fresh: bool) -> bool:
@@ -67,6 +65,8 @@ class Health:
         return away_ms
 
     def _gone(self, now_ms: int) -> bool:
+        if self.away and now_ms < self.probe_ms:
+            return False  # under way when it went away: no probe, and counted already
         self.probes += 1
         self.probe_ms = now_ms + backoff_ms(self.probes, self._random)
         if self.away:
