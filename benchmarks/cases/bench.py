@@ -1,0 +1,119 @@
+"""What the cases share: the rounds over the servers, the window around what is measured, the scratch folders."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.load.clients import source_addresses
+from benchmarks.load.wire import LoadError
+from benchmarks.measure import CpuMeter, machine_busy_ns
+from benchmarks.peers.base import Cores, Peer, Running
+from benchmarks.peers.process import ServerError
+from benchmarks.plan import Plan
+from benchmarks.stats import Failure, Key, Sample, per
+
+Measure = Callable[[Path], Mapping[str, float]]
+"""One round in a fresh scratch folder: starts a server, loads it, returns its numbers."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run: its plan, its servers, and what it has found so far."""
+
+    plan: Plan
+    cores: Cores
+    peers: Sequence[Peer]
+    """Those present."""
+    samples: list[Sample] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    sources: Iterator[str] = field(default_factory=source_addresses)
+
+    def present(self, *names: str) -> list[Peer]:
+        """The peers of these names that can run here, in this order."""
+        by_name = {peer.name: peer for peer in self.peers}
+        return [by_name[name] for name in names if name in by_name]
+
+    def rounds(self, measures: Sequence[tuple[Key, Measure]]) -> None:
+        """Every measure once, then all again: A B C A B C. A failed one is noted and not tried again."""
+        given_up: set[Key] = set()
+        for number in range(1, self.plan.rounds + 1):
+            for key, measure in measures:
+                if key in given_up:
+                    continue
+                began = time.monotonic()
+                try:
+                    values = self._one(measure)
+                except (LoadError, ServerError, RuntimeError, OSError, ValueError) as error:
+                    given_up.add(key)
+                    self.failures.append(Failure(key, number, f"{type(error).__name__}: {error}"))
+                    self._say(key, number, f"FAILED: {error}", began)
+                    continue
+                self.samples.append(Sample(key, number, values))
+                self._say(key, number, "  ".join(f"{name} {value:,.1f}" for name, value in values.items()), began)
+
+    def _one(self, measure: Measure) -> Mapping[str, float]:
+        with tempfile.TemporaryDirectory(prefix="hfb-") as folder:  # short: socket paths end at 107 bytes
+            return measure(Path(folder))
+
+    def _say(self, key: Key, number: int, text: str, began: float) -> None:
+        what = " ".join(filter(None, (key.case, key.variant)))
+        print(
+            f"{what} {key.size:,} · {key.peer} · round {number}/{self.plan.rounds}"
+            f" ({time.monotonic() - began:.1f} s): {text}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+@dataclass(slots=True)
+class Window:
+    """What a measured stretch of time cost. Filled in when `measured` ends."""
+
+    elapsed_ns: int = 0
+    server_ns: int = 0
+    """CPU time of all the server's processes."""
+    backend_ns: int = 0
+    load_ns: int = 0
+    """CPU time of this process: the load generator."""
+    foreign_ns: int = 0
+    """CPU time the machine spent on anything else: other programs, a hypervisor's theft."""
+
+    def add(self, other: Window) -> None:
+        """Count another stretch in."""
+        self.elapsed_ns += other.elapsed_ns
+        self.server_ns += other.server_ns
+        self.backend_ns += other.backend_ns
+        self.load_ns += other.load_ns
+        self.foreign_ns += other.foreign_ns
+
+    def costs(self, count: int) -> dict[str, float]:
+        """The metrics every case reports for `count` things done in the window."""
+        return {
+            "cpu_us": per(self.server_ns, count),
+            "backend_us": per(self.backend_ns, count),
+            "load_us": per(self.load_ns, count),
+            "server_busy": self.server_ns / self.elapsed_ns,
+            "load_busy": (self.load_ns + self.backend_ns) / self.elapsed_ns,
+            "foreign_busy": self.foreign_ns / self.elapsed_ns,
+        }
+
+
+@contextmanager
+def measured(server: Running) -> Iterator[Window]:
+    """Meters around the body: server, backend, generator, and everything else on the machine."""
+    window = Window()
+    ours, behind = CpuMeter.start(server.pids()), CpuMeter.start(server.backend_pids())
+    machine, load, began = machine_busy_ns(), time.process_time_ns(), time.perf_counter_ns()
+    yield window
+    window.elapsed_ns = time.perf_counter_ns() - began
+    window.load_ns = time.process_time_ns() - load
+    window.server_ns = ours.stop(server.pids())
+    window.backend_ns = behind.stop(server.backend_pids())
+    busy = machine_busy_ns() - machine
+    window.foreign_ns = max(busy - window.load_ns - window.server_ns - window.backend_ns, 0)

@@ -1,0 +1,144 @@
+"""The goals of the design (§7) that these benchmarks can judge, as data, and the judging. Pure.
+
+A goal compares two medians of the same run (a ratio), or holds one median against a bound. What was not measured in
+a run is reported as `not measured`, never as met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.stats import Key, Medians, ratio
+
+HOLDFAST = "Holdfast"
+NGINX = "nginx"
+NCHAN = "Nchan"
+PUSHPIN = "Pushpin"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """`metric` of `subject` (÷ that of `against`, when given) must be at most or at least `bound`."""
+
+    title: str
+    metric: str
+    subject: Key
+    sense: Literal["at most", "at least"]
+    bound: float
+    against: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a goal came to. `measured` None: one of its sides is missing in this run."""
+
+    goal: Goal
+    measured: float | None
+
+    @property
+    def met(self) -> bool | None:
+        if self.measured is None:
+            return None
+        if self.goal.sense == "at most":
+            return self.measured <= self.goal.bound
+        return self.measured >= self.goal.bound
+
+    @property
+    def word(self) -> str:
+        return {True: "met", False: "missed", None: "not measured"}[self.met]
+
+
+def judge(goals: Sequence[Goal], table: Medians) -> list[Verdict]:
+    """Every goal against the medians of one run, in order."""
+    return [Verdict(goal, _measure(goal, table)) for goal in goals]
+
+
+def _measure(goal: Goal, table: Medians) -> float | None:
+    if goal.against is None:
+        return table.get(goal.subject, {}).get(goal.metric)
+    return ratio(table, goal.metric, goal.subject, goal.against)
+
+
+def design_goals(inbound: Sequence[int], fanout: Sequence[int], idle: Sequence[int], sdk: Sequence[int]) -> list[Goal]:
+    """The goals for the sizes of one run (numbers of connections or subscribers per case)."""
+    goals = [goal for size in inbound for goal in _inbound(size)]
+    if len(inbound) > 1:
+        few, many = min(inbound), max(inbound)
+        goals.append(
+            Goal(
+                f"inbound: CPU per event at {many:,} connections ÷ that at {few:,}",
+                "cpu_us",
+                Key("inbound", HOLDFAST, many),
+                "at most",
+                1.5,
+                Key("inbound", HOLDFAST, few),
+            )
+        )
+    goals += [goal for size in fanout for goal in _fanout(size)]
+    goals += [
+        Goal(
+            f"idle: RSS per connection at {size:,}, bytes",
+            "rss_bytes",
+            Key("idle", HOLDFAST, size),
+            "at most",
+            8 * 1024,
+        )
+        for size in idle
+    ]
+    goals += [
+        Goal(
+            f"SDK backend, {size:,} connections: events/s with batching ÷ without",
+            "events_per_s",
+            Key("sdk", HOLDFAST, size, "batch=64"),
+            "at least",
+            5,
+            Key("sdk", HOLDFAST, size, "batch=1"),
+        )
+        for size in sdk
+    ]
+    return goals
+
+
+def _inbound(size: int) -> list[Goal]:
+    ours = Key("inbound", HOLDFAST, size)
+    return [
+        Goal(
+            f"inbound, {size:,} connections: CPU per event ÷ nginx",
+            "cpu_us",
+            ours,
+            "at most",
+            1.6,
+            Key("inbound", NGINX, size),
+        ),
+        Goal(
+            f"inbound, {size:,} connections: events/s ÷ Pushpin",
+            "events_per_s",
+            ours,
+            "at least",
+            10,
+            Key("inbound", PUSHPIN, size),
+        ),
+    ]
+
+
+def _fanout(size: int) -> list[Goal]:
+    return [
+        Goal(
+            f"fan-out to {size:,}, one publication: CPU per delivery ÷ Nchan",
+            "cpu_us",
+            Key("fanout", HOLDFAST, size, "single"),
+            "at most",
+            1.15,
+            Key("fanout", NCHAN, size, "single"),
+        ),
+        Goal(
+            f"fan-out to {size:,}, bursts of 100: deliveries/s ÷ Nchan",
+            "deliveries_per_s",
+            Key("fanout", HOLDFAST, size, "burst"),
+            "at least",
+            3,
+            Key("fanout", NCHAN, size, "burst"),
+        ),
+    ]

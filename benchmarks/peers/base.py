@@ -1,0 +1,71 @@
+"""What a case asks of a server, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.load.clients import Address
+from benchmarks.load.wire import Dialect
+
+ANSWER = "The answer to every event: sixty-four bytes of ordinary text. ok"
+"""What the backend has sent to the client for each event (64 bytes)."""
+MESSAGE = "What a client says: sixty-four bytes of ordinary text, no more.."
+"""What a client sends, and what is published (64 bytes)."""
+CHANNEL = "bench"
+
+
+class Task(Enum):
+    """What the server is set up for."""
+
+    ECHO = "echo"
+    """Every event goes to a backend, whose answer has ANSWER sent to the client."""
+    CHANNEL = "channel"
+    """Every client is subscribed to CHANNEL as it connects."""
+    IDLE = "idle"
+    """Clients connect and nothing happens. Where a server asks a backend at connect, it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Which cores the parts run on: the same split for every server."""
+
+    server: frozenset[int]
+    backend: frozenset[int]
+    load: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started server."""
+
+    address: Address
+    dialect: Dialect
+    pids: Callable[[], frozenset[int]]
+    backend_pids: Callable[[], frozenset[int]]
+    publish_address: Address = ("", 0)
+    publication: bytes = b""
+    """A whole HTTP request that publishes MESSAGE to CHANNEL."""
+
+
+class Peer(Protocol):
+    """A server that can be measured."""
+
+    @property
+    def name(self) -> str: ...
+
+    def absent(self) -> str | None:
+        """Why it cannot run on this machine; None when it can."""
+        ...
+
+    def versions(self) -> Mapping[str, str]:
+        """Program → version, for the record."""
+        ...
+
+    def run(self, task: Task, folder: Path, cores: Cores) -> AbstractContextManager[Running]:
+        """Start it for a task in a fresh scratch folder. Raises ServerError."""
+        ...

@@ -1,0 +1,157 @@
+"""The table: per case one block, per size one group of rows, a row per server, with its ratio to Holdfast. Pure text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.goals import HOLDFAST, Verdict
+from benchmarks.stats import Failure, Key, Medians
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One metric as it is shown: `scale` divides it, `digits` follow the point."""
+
+    metric: str
+    title: str
+    scale: float = 1
+    digits: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One case: its heading, its columns, and the metric whose ratio to Holdfast ends each row."""
+
+    case: str
+    title: str
+    things: str
+    """What `size` counts."""
+    columns: Sequence[Column]
+    ratio_metric: str
+    peers: Sequence[str]
+
+
+_BUSY = (
+    Column("server_busy", "server busy", 0.01, 0),
+    Column("load_busy", "load busy", 0.01, 0),
+    Column("foreign_busy", "others", 0.01, 0),
+)
+_LATENCY = (Column("p50_us", "p50 ms", 1_000, 2), Column("p99_us", "p99 ms", 1_000, 2))
+_EVENTS = (
+    Column("events_per_s", "events/s", 1, 0),
+    *_LATENCY,
+    Column("cpu_us", "CPU µs/event"),
+    Column("backend_us", "backend µs"),
+    Column("load_us", "load µs"),
+    *_BUSY,
+)
+BLOCKS = (
+    Block(
+        "inbound",
+        "(a) inbound: message → POST → answer → message",
+        "connections",
+        _EVENTS,
+        "cpu_us",
+        ("Holdfast", "nginx", "Pushpin"),
+    ),
+    Block(
+        "fanout",
+        "(b) fan-out to all subscribers of a channel",
+        "subscribers",
+        (
+            Column("deliveries_per_s", "deliveries/s", 1, 0),
+            Column("last_ms", "last ms"),
+            Column("cpu_us", "CPU µs/delivery", 1, 2),
+            Column("load_us", "load µs", 1, 2),
+            *_BUSY,
+        ),
+        "cpu_us",
+        ("Holdfast", "Nchan", "Pushpin"),
+    ),
+    Block(
+        "idle",
+        "(c) idle WebSockets",
+        "connections",
+        (
+            Column("rss_bytes", "RSS bytes/conn", 1, 0),
+            Column("pss_bytes", "PSS bytes/conn", 1, 0),
+            Column("empty_mib", "empty MiB"),
+        ),
+        "rss_bytes",
+        ("Holdfast", "Nchan", "Pushpin"),
+    ),
+    Block(
+        "connects",
+        "(d) connecting (Nchan asks no backend)",
+        "connections a wave",
+        (Column("connects_per_s", "connects/s", 1, 0), *_LATENCY, Column("cpu_us", "CPU µs/connect"), *_BUSY),
+        "cpu_us",
+        ("Holdfast", "Nchan", "Pushpin"),
+    ),
+    Block("sdk", "(e) an SDK backend, batching off and on", "connections", _EVENTS, "cpu_us", ("Holdfast",)),
+)
+
+
+def render(table: Medians, verdicts: Sequence[Verdict], failures: Sequence[Failure], absent: Mapping[str, str]) -> str:
+    """The whole report as text: blocks, then what is missing and why, then the goals."""
+    failed = {failure.key: failure for failure in failures}
+    cases = {key.case for key in [*table, *failed]}
+    parts = [_block(block, table, failed, absent) for block in BLOCKS if block.case in cases]
+    parts.append(_goals(verdicts))
+    return "\n\n".join(parts) + "\n"
+
+
+def _block(block: Block, table: Medians, failed: Mapping[Key, Failure], absent: Mapping[str, str]) -> str:
+    groups = dict.fromkeys((key.size, key.variant) for key in [*table, *failed] if key.case == block.case)
+    rows = [[block.things, "server", *(column.title for column in block.columns), "÷ Holdfast"]]
+    notes = [f"{name}: absent: {absent[name]}" for name in block.peers if name in absent]
+    for size, variant in groups:
+        label = " ".join(filter(None, (f"{size:,}", variant)))
+        for peer in block.peers:
+            key = Key(block.case, peer, size, variant)
+            if key in table:
+                rows.append([label, peer, *_cells(block, table[key]), _ratio(block, table, key)])
+            elif key in failed:
+                rows.append([label, peer, *["–"] * len(block.columns), "–"])
+            if key in failed:
+                notes.append(f"{label} {peer}: round {failed[key].round} failed: {failed[key].reason}")
+    return "\n".join([block.title, *aligned(rows), *(f"  ! {note}" for note in notes)])
+
+
+def _cells(block: Block, values: Mapping[str, float]) -> list[str]:
+    return [
+        f"{values[column.metric] / column.scale:,.{column.digits}f}" + ("%" if column.scale == 0.01 else "")
+        if column.metric in values
+        else "–"
+        for column in block.columns
+    ]
+
+
+def _ratio(block: Block, table: Medians, key: Key) -> str:
+    ours = table.get(Key(key.case, HOLDFAST, key.size, key.variant), {}).get(block.ratio_metric)
+    theirs = table[key].get(block.ratio_metric)
+    if not ours or theirs is None:
+        return "–"
+    return f"{theirs / ours:.2f} ×"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as text: the first two columns to the left, numbers to the right, a rule under the head."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return ["  " + line.rstrip() for line in [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]]
+
+
+def _goals(verdicts: Sequence[Verdict]) -> str:
+    rows = [["goal", "", "measured", "must be"]]
+    for verdict in verdicts:
+        measured = "–" if verdict.measured is None else f"{verdict.measured:,.2f}"
+        rows.append([verdict.goal.title, verdict.word, measured, f"{verdict.goal.sense} {verdict.goal.bound:g}"])
+    return "\n".join(["Goals (DESIGN §7)", *aligned(rows)])
