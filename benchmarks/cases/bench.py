@@ -20,6 +20,8 @@ from benchmarks.stats import Failure, Key, Sample, per
 
 Measure = Callable[[Path], Mapping[str, float]]
 """One round in a fresh scratch folder: starts a server, loads it, returns its numbers."""
+_QUIET_S = 10.0
+_LOOK_S = 0.2
 
 
 @dataclass(slots=True)
@@ -117,3 +119,13 @@ def measured(server: Running) -> Iterator[Window]:
     window.backend_ns = behind.stop(server.backend_pids())
     busy = machine_busy_ns() - machine
     window.foreign_ns = max(busy - window.load_ns - window.server_ns - window.backend_ns, 0)
+
+
+def quiet(server: Running) -> None:
+    """Return when the server has nothing left to do (under 5 % of a core), or after ten seconds of doing something."""
+    deadline = time.monotonic() + _QUIET_S
+    while time.monotonic() < deadline:
+        with measured(server) as look:
+            time.sleep(_LOOK_S)
+        if look.server_ns + look.backend_ns < 0.05 * look.elapsed_ns:
+            return

@@ -1,6 +1,7 @@
 """(d) Connecting: WebSocket handshakes per second and what one costs, backend's `open` included where there is one.
 
-Waves of connections, each closed before the next is opened; the closing is not in the window.
+Waves of connections, each closed before the next is opened; the closing is not in
+the window: the next wave waits until the server has done with it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cases.bench import Bench, Window, measured
+from benchmarks.cases.bench import Bench, Window, measured, quiet
 from benchmarks.goals import HOLDFAST, NCHAN, PUSHPIN
 from benchmarks.load.clients import open_clients
 from benchmarks.peers.base import Peer, Task
@@ -29,6 +30,7 @@ def _round(bench: Bench, peer: Peer, size: int, folder: Path) -> Mapping[str, fl
         # A first, smaller wave: what a server loads or allocates once is not the price of a connection.
         open_clients(server.address, plan.concurrency * 2, server.dialect, bench.sources, plan.concurrency).close()
         while total.elapsed_ns < plan.window_s * 1e9:
+            quiet(server)
             with measured(server) as wave:
                 clients = open_clients(server.address, size, server.dialect, bench.sources, plan.concurrency)
             with clients:

@@ -12,7 +12,7 @@ from benchmarks.goals import HOLDFAST, NCHAN, PUSHPIN
 from benchmarks.load.clients import open_clients
 from benchmarks.load.fanout import FanOut, Publishers, Spread
 from benchmarks.load.wire import server_frame
-from benchmarks.peers.base import MESSAGE, Peer, Task
+from benchmarks.peers.base import MESSAGE, Peer, Running, Task
 from benchmarks.stats import Key, percentile
 
 PUBLISHING_CONNECTIONS = 10
@@ -35,13 +35,12 @@ def _round(bench: Bench, peer: Peer, size: int, publications: int, folder: Path)
     with (
         peer.run(Task.CHANNEL, folder, bench.cores) as server,
         open_clients(server.address, size, server.dialect, bench.sources) as clients,
-        Publishers(server.publish_address, PUBLISHING_CONNECTIONS) as publishers,
+        Publishers(server.publish_address, PUBLISHING_CONNECTIONS, clients, server.publish_closes) as publishers,
     ):
         fanout = FanOut(clients, publishers, server_frame(MESSAGE))
-        requests = [server.publication] * publications
-        _repeat(fanout, requests, bench.plan.warm_s)
+        _repeat(fanout, server, publications, bench.plan.warm_s)
         with measured(server) as window:
-            spreads = _repeat(fanout, requests, bench.plan.window_s)
+            spreads = _repeat(fanout, server, publications, bench.plan.window_s)
     deliveries = sum(spread.deliveries for spread in spreads)
     last = sorted(spread.last_ns for spread in spreads)
     return {
@@ -53,10 +52,11 @@ def _round(bench: Bench, peer: Peer, size: int, publications: int, folder: Path)
     }
 
 
-def _repeat(fanout: FanOut, requests: list[bytes], seconds: float) -> list[Spread]:
+def _repeat(fanout: FanOut, server: Running, publications: int, seconds: float) -> list[Spread]:
     """One after the other, each when the last is everywhere; at least one."""
+    requests = server.publications(publications)
     end = time.monotonic() + seconds
-    spreads = [fanout.spread(requests)]
+    spreads = [fanout.spread(requests, publications)]
     while time.monotonic() < end:
-        spreads.append(fanout.spread(requests))
+        spreads.append(fanout.spread(requests, publications))
     return spreads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import time
 from collections.abc import Sequence
@@ -19,18 +20,22 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class Publishers:
-    """Keep-alive connections to a server's publishing side. A burst is spread over them evenly, written at once
-    (pipelined), and its answers are collected while the deliveries are."""
+    """Connections to a server's publishing side, in the subscribers' epoll.
 
-    def __init__(self, address: Address, connections: int) -> None:
-        self._sockets = {}
-        for _ in range(connections):
-            sock = socket.create_connection(address, timeout=10)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setblocking(False)
-            self._sockets[sock.fileno()] = sock
-        self._received = dict.fromkeys(self._sockets, b"")
+    A burst is spread over them evenly, written at once (pipelined), and its answers are collected while the
+    deliveries are. With `closes` the server ends a connection after each answer: every request gets a new one.
+    """
+
+    def __init__(self, address: Address, connections: int, clients: Clients, closes: bool = False) -> None:
+        self._address = address
+        self._epoll = clients.epoll
+        self._closes = closes
+        self._sockets: dict[int, socket.socket] = {}
+        self._received: dict[int, bytes] = {}
         self.answered = 0
+        if not closes:
+            for _ in range(connections):
+                self._open()
 
     def __enter__(self) -> Self:
         return self
@@ -41,18 +46,27 @@ class Publishers:
         for sock in self._sockets.values():
             sock.close()
 
-    @property
-    def fds(self) -> Sequence[int]:
-        return tuple(self._sockets)
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._sockets
 
     def publish(self, requests: Sequence[bytes]) -> None:
         """Write all of them now. What a socket does not take at once is an error: bursts are small."""
-        fds = self.fds
+        fds = [self._open() for _ in requests] if self._closes else list(self._sockets)
         for i, fd in enumerate(fds):
             if mine := b"".join(requests[i :: len(fds)]):
                 written = os.write(fd, mine)
                 if written != len(mine):
                     raise LoadError("a burst of publications does not fit the socket buffer")
+
+    def _open(self) -> int:
+        sock = socket.create_connection(self._address, timeout=10)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(False)
+        fd = sock.fileno()
+        self._sockets[fd] = sock
+        self._received[fd] = b""
+        self._epoll.register(fd, select.EPOLLIN)
+        return fd
 
     def read(self, fd: int) -> None:
         """Take in answers; every one must be a success."""
@@ -66,6 +80,8 @@ class Publishers:
             self.answered += 1
             received = received[whole:]
         self._received[fd] = received
+        if self._closes and not received:
+            self._sockets.pop(fd).close()  # leaves the epoll with its last descriptor: epoll(7)
 
 
 def _whole_answer(received: bytes) -> int:
@@ -99,15 +115,13 @@ class FanOut:
         self._publishers = publishers
         self._frame = frame
         self._deadline_s = deadline_s
-        for fd in publishers.fds:
-            clients.epoll.register(fd, 1)  # EPOLLIN
 
-    def spread(self, requests: Sequence[bytes]) -> Spread:
-        """Publish `requests` at once; return when every subscriber has all of them and every answer is in.
+    def spread(self, requests: Sequence[bytes], publications: int) -> Spread:
+        """Publish at once; return when every subscriber has all `publications` and every request is answered.
 
         Raises LoadError when a delivery is wrong, too many or missing at the deadline.
         """
-        wanted = len(requests) * len(self._frame)
+        wanted = publications * len(self._frame)
         missing = dict.fromkeys(self._clients.sockets, wanted)
         answers = self._publishers.answered + len(requests)
         began = time.perf_counter_ns()
@@ -115,7 +129,7 @@ class FanOut:
         last_ns = self._collect(missing, began)
         while self._publishers.answered < answers:
             self._collect_answers()
-        return Spread(len(self._clients) * len(requests), last_ns - began)
+        return Spread(len(self._clients) * publications, last_ns - began)
 
     def _collect(self, missing: dict[int, int], began: int) -> int:
         poll, read = self._clients.epoll.poll, os.read
@@ -146,6 +160,6 @@ class FanOut:
         for fd, _ in self._clients.epoll.poll(self._deadline_s, 64) or [(-1, 0)]:
             if fd < 0:
                 raise LoadError("a publication was delivered but never answered")
-            if fd not in self._publishers.fds:
+            if fd not in self._publishers:
                 raise LoadError(f"a delivery too many: {os.read(fd, 200)!r}")
             self._publishers.read(fd)

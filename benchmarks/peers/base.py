@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -48,8 +48,10 @@ class Running:
     pids: Callable[[], frozenset[int]]
     backend_pids: Callable[[], frozenset[int]]
     publish_address: Address = ("", 0)
-    publication: bytes = b""
-    """A whole HTTP request that publishes MESSAGE to CHANNEL."""
+    publications: Callable[[int], Sequence[bytes]] = lambda count: ()
+    """Whole HTTP requests that together publish MESSAGE to CHANNEL so many times."""
+    publish_closes: bool = False
+    """The server closes a publishing connection after each answer."""
 
 
 class Peer(Protocol):

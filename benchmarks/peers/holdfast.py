@@ -60,13 +60,13 @@ class Holdfast:
                 pids=daemon.pids,
                 backend_pids=backend.pids,
                 publish_address=("127.0.0.1", control),
-                publication=post(
-                    f"/v1/channels/{CHANNEL}/publications",
-                    f"127.0.0.1:{control}",
-                    "application/json",
-                    json.dumps({"text": MESSAGE}).encode(),
-                ),
+                publications=lambda count: [_publication(control)] * count,
             )
+
+
+def _publication(control: int) -> bytes:
+    path, body = f"/v1/channels/{CHANNEL}/publications", json.dumps({"text": MESSAGE})
+    return post(path, f"127.0.0.1:{control}", "application/json", body.encode())
 
 
 def _dialect(port: int, greeting: int) -> Dialect:

@@ -141,13 +141,14 @@ class Nchan:
         module = f"load_module {_nchan_module()};"
         with nginx(folder / "nchan", cores.server, http, module) as daemon:
             daemon.wait_for_port(subscribe)
+            publication = post("/", f"127.0.0.1:{publish}", "text/plain", MESSAGE.encode())
             yield Running(
                 address=("127.0.0.1", subscribe),
                 dialect=Dialect(handshake("/", f"127.0.0.1:{subscribe}"), 0, b"", server_frame(MESSAGE)),
                 pids=daemon.pids,
                 backend_pids=frozenset,
                 publish_address=("127.0.0.1", publish),
-                publication=post("/", f"127.0.0.1:{publish}", "text/plain", MESSAGE.encode()),
+                publications=lambda count: [publication] * count,
             )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.load.wire import Dialect, client_frame, handshake, post, server_frame
+from benchmarks.load.clients import Address, open_clients, source_addresses
+from benchmarks.load.wire import Dialect, LoadError, client_frame, handshake, post, server_frame
 from benchmarks.peers.base import ANSWER, CHANNEL, MESSAGE, Cores, Running, Task
 from benchmarks.peers.nginx import static_backend
 from benchmarks.peers.process import OPEN_FILES, Daemon, free_ports, output_of, program
@@ -57,26 +58,29 @@ class Pushpin:
             )
             pushpin.wait_for_port(port)
             pushpin.wait_for_port(publish)
-            host = f"127.0.0.1:{port}"
+            dialect = Dialect(handshake("/", f"127.0.0.1:{port}"), 0, client_frame(MESSAGE), server_frame(ANSWER))
+            # Its port accepts before all its processes have found each other: only a handshake shows that they have.
+            pushpin.wait_for(lambda: _takes_clients(("127.0.0.1", port), dialect), "a first handshake")
             yield Running(
                 address=("127.0.0.1", port),
-                dialect=Dialect(handshake("/", host), 0, client_frame(MESSAGE), server_frame(ANSWER)),
+                dialect=dialect,
                 pids=lambda: zurl.pids() | pushpin.pids(),
                 backend_pids=backend.pids,
                 publish_address=("127.0.0.1", publish),
-                publication=_publication(publish),
+                publications=lambda count: [_publications(publish, count)],
+                publish_closes=True,
             )
 
 
 @contextmanager
 def _backend(task: Task, folder: Path, cores: Cores) -> Iterator[tuple[Daemon, int]]:
-    """Static answers, told apart by length: a body of six bytes is `OPEN` and its line end."""
+    """Static answers, told apart by length: six bytes are `OPEN` and its line end, twelve `DISCONNECT` and its."""
     opened = websocket_event("OPEN")
     extension = ""
     if task is Task.CHANNEL:
         opened += websocket_event("TEXT", "c:" + json.dumps({"type": "subscribe", "channel": CHANNEL}))
         extension = "add_header Sec-WebSocket-Extensions grip;"
-    answers = {"default": websocket_event("TEXT", ANSWER), "6": opened}
+    answers = {"default": websocket_event("TEXT", ANSWER), "6": opened, "12": ""}
     lines = "".join(f"{key} '{_quoted(body)}';" for key, body in answers.items())
     location = f"default_type {_EVENTS_TYPE}; {extension} return 200 $answer;"
     with static_backend(folder, cores.backend, location, f"map $content_length $answer {{ {lines} }}") as started:
@@ -87,9 +91,18 @@ def _quoted(body: str) -> str:
     return body.replace("\r", "\\r").replace("\n", "\\n")
 
 
-def _publication(port: int) -> bytes:
+def _publications(port: int, count: int) -> bytes:
+    """One POST with all of them: Pushpin's way, and it closes the connection after each."""
     item = {"channel": CHANNEL, "formats": {"ws-message": {"content": MESSAGE}}}
-    return post("/publish/", f"127.0.0.1:{port}", "application/json", json.dumps({"items": [item]}).encode())
+    return post("/publish/", f"127.0.0.1:{port}", "application/json", json.dumps({"items": [item] * count}).encode())
+
+
+def _takes_clients(address: Address, dialect: Dialect) -> bool:
+    try:
+        open_clients(address, 1, dialect, source_addresses(), deadline_s=5).close()
+    except LoadError:
+        return False
+    return True
 
 
 def _configure(scratch: Path, port: int, publish: int, others: list[int], upstream: int) -> None:

@@ -1,4 +1,4 @@
-"""The table: per case one block, per size one group of rows, a row per server, with its ratio to Holdfast. Pure text."""
+"""The table: per case one block, per size a group of rows, one per server with its ratio to Holdfast. Pure."""
 
 from __future__ import annotations
 
