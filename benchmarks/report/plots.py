@@ -76,7 +76,7 @@ def _panel(axis: Axes, panel: Panel, samples: Sequence[Sample], table: Medians) 
     keys = [key for key, values in table.items() if key.case == panel.case and panel.metric in values]
     groups = list(dict.fromkeys((key.size, key.variant) for key in keys))
     peers = [name for name in COLOURS if any(key.peer == name for key in keys)]
-    width = 0.8 / len(peers)
+    width = 0.8 / max(len(peers), 1)
     for nth, peer in enumerate(peers):
         mine = [key for key in keys if key.peer == peer]
         places = [groups.index((key.size, key.variant)) + (nth - (len(peers) - 1) / 2) * width for key in mine]
@@ -90,7 +90,8 @@ def _panel(axis: Axes, panel: Panel, samples: Sequence[Sample], table: Medians) 
     if panel.logarithmic:
         axis.set_yscale("log")
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=8)
+    if peers:
+        axis.legend(fontsize=8)
 
 
 def _spread(key: Key, metric: str, samples: Sequence[Sample]) -> tuple[float, float]:

@@ -1,0 +1,83 @@
+"""The benchmarks run: small sizes, real servers, numbers that hang together. Nothing here judges a speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.peers.base import Peer
+from benchmarks.peers.holdfast import Holdfast
+from benchmarks.peers.nginx import Nchan, Proxy
+from benchmarks.peers.pushpin import Pushpin
+from tests.support.needs import missing
+
+pytestmark = pytest.mark.scenario
+
+
+def run(out: Path, *arguments: str) -> Mapping[str, Any]:
+    """One quick run in a process of its own; returns its record."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--seconds", "0.3", "--out", str(out), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (out / "table.txt").read_text() in done.stdout
+    record: Mapping[str, Any] = json.loads((out / "results.json").read_text())
+    assert record["failures"] == []
+    return record
+
+
+def values(record: Mapping[str, Any], case: str, peer: str) -> list[Mapping[str, float]]:
+    return [row["values"] for row in record["medians"] if (row["case"], row["peer"]) == (case, peer)]
+
+
+@pytest.mark.parametrize("peer", [Holdfast(), Proxy(), Pushpin()], ids=lambda peer: peer.name)
+def test_events_go_in_and_answers_come_out_of_every_server(peer: Peer, tmp_path: Path) -> None:
+    if reason := peer.absent():
+        missing(reason)
+    record = run(tmp_path, "--only", "a", "--peers", peer.name)
+    (inbound,) = values(record, "inbound", peer.name)
+    assert inbound["events_per_s"] > 0
+    assert 0 < inbound["p50_us"] <= inbound["p99_us"]
+    assert inbound["cpu_us"] > 0
+    assert inbound["backend_us"] > 0
+    # Time spent is events times cost, and one core has only so much of it (10 ms of slack for short windows).
+    assert inbound["events_per_s"] * inbound["cpu_us"] / 1e6 == pytest.approx(inbound["server_busy"], rel=0.2)
+
+
+@pytest.mark.parametrize("peer", [Holdfast(), Nchan(), Pushpin()], ids=lambda peer: peer.name)
+def test_publications_reach_all_and_idle_clients_are_weighed(peer: Peer, tmp_path: Path) -> None:
+    if reason := peer.absent():
+        missing(reason)
+    record = run(tmp_path, "--only", "b,c,d", "--peers", peer.name)
+    single, burst = values(record, "fanout", peer.name)
+    assert single["repeats"] >= 1
+    assert burst["deliveries_per_s"] > 0
+    (idle,) = values(record, "idle", peer.name)
+    assert idle["rss_bytes"] > 100
+    (connects,) = values(record, "connects", peer.name)
+    assert connects["connects_per_s"] > 0
+
+
+def test_an_sdk_backend_is_driven_with_and_without_batches(tmp_path: Path) -> None:
+    if reason := Holdfast().absent():
+        missing(reason)
+    assert find_spec("backend_sdk.app") is not None
+    record = run(tmp_path, "--only", "e", "--peers", "Holdfast")
+    assert [row["variant"] for row in record["medians"]] == ["batch=1", "batch=64"]
+
+
+def test_a_server_that_is_left_out_is_said_in_the_table(tmp_path: Path) -> None:
+    if reason := Proxy().absent():
+        missing(reason)
+    run(tmp_path, "--only", "a", "--peers", "nginx")
+    assert "Pushpin: absent: left out by --peers" in (tmp_path / "table.txt").read_text()
