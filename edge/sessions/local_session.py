@@ -136,8 +136,10 @@ class LocalSession:
         model = self.model
         if cause == "backend" and self._cause is not None:
             cause = self._cause
-        self.meters.connections_closed[cause].value += 1
-        self.meters.connections.value -= 1
+        if model.phase in (Phase.LIVE, Phase.CLOSING):
+            self.meters.connections_closed[cause].value += 1
+        if model.paused:
+            self.meters.reading_paused.value -= 1
         for channel in model.channels or ():
             self._services.hub.unsubscribe(self, channel)
         if self._alarms is not None:
@@ -212,7 +214,6 @@ class LocalSession:
         """Register, then tell the backend. The row comes first, so that whoever survives us knows of every session
         that a backend was told of; but a client does not wait for a Redis that is away."""
         self.opened_at = self._services.clock.wall_ms()
-        self.meters.connections.value += 1
         self.meters.sessions.value += 1
         request_open(self.model, self.opened_at)
         if not self._services.store.health().up:
@@ -540,9 +541,11 @@ class LocalSession:
     def _change_meters(self, release: str) -> None:
         """Gauges follow the session to its new release."""
         old, new = self.meters, self._services.metrics.route(self.handle.name, release)
-        for gauge in ("connections", "sessions"):
-            getattr(old, gauge).value -= 1
-            getattr(new, gauge).value += 1
+        old.sessions.value -= 1
+        new.sessions.value += 1
+        if self.model.paused:
+            old.reading_paused.value -= 1
+            new.reading_paused.value += 1
         self.meters = new
 
     def _limits(self) -> LimitSettings:

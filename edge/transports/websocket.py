@@ -381,7 +381,6 @@ class WebSocketConnection(asyncio.Protocol):
         if self._opened:
             assert self._route is not None
             self._route.meters.connections.value -= 1
-            self._route.meters.connections_closed[farewell.cause].value += 1
         listener.ended(farewell.code, farewell.reason, clean=farewell.clean, cause=farewell.cause)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,0 +1,251 @@
+"""The wiring: builds the edge of one worker process out of its parts, and is what the worker's frame drives.
+
+Nothing is decided here. Each part is made once and given what it needs; `Services` is how sessions reach the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import platform
+import signal
+from asyncio import Future
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from edge.backend.client import BackendClient
+from edge.clock import SystemClock
+from edge.config import RouteSettings, Settings
+from edge.control.app import control_app
+from edge.errors import HoldfastError, StoreUnavailable
+from edge.ids import new_edge_id
+from edge.lifecycle.server import Listener
+from edge.lifecycle.worker import WorkerContext
+from edge.model.session import Phase
+from edge.sessions.channels import ChannelPolicies
+from edge.sessions.hub import Hub
+from edge.sessions.operations import LocalOperations
+from edge.sessions.ownership import Ownership
+from edge.sessions.post import Post
+from edge.sessions.registry import FrontDoor, Registry
+from edge.sessions.releases import Releases
+from edge.sessions.routes import RouteHandle, Routes
+from edge.sessions.services import Services
+from edge.store.base import BusListener
+from edge.store.redis import open_store
+from edge.telemetry.metrics import Metrics
+from edge.telemetry.siblings import Siblings, serve_snapshots, socket_path
+from edge.transports.http import GuardedHttp, plain_http
+from edge.transports.reception import Reception
+from edge.transports.websocket import WebSocketConnection
+from edge.wheel import Wheel
+
+_log = logging.getLogger("holdfast.edge")
+
+RELEASES_AGAIN_MS = 30_000
+"""Release tables are read again this often, in case the news of a change was lost on the way."""
+LAG_SAMPLE_MS = 1_000
+CLOSABLE = (Phase.OPENING, Phase.LIVE)
+
+
+class Edge:
+    """One worker's edge: a `Worker` (edge.lifecycle.worker). Built inside the loop that runs it."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        settings = context.settings
+        loop = asyncio.get_running_loop()
+        clock = SystemClock()
+        self._context = context
+        self._settings = settings
+        self._starting = True
+        self._draining = False
+        self._wheel = Wheel(clock)
+        self._metrics = Metrics(
+            str(context.index), {"version": version("holdfast"), "python": platform.python_version()}
+        )
+        edge_id = new_edge_id(context.index)
+        store = open_store(settings.edge, edge_id, clock)
+        policies = ChannelPolicies(settings.channels)
+        post = Post()
+        self._services = services = Services(
+            edge_id=edge_id,
+            clock=clock,
+            wheel=self._wheel,
+            metrics=self._metrics,
+            store=store,
+            deliverer=BackendClient(edge_id, clock, self._wheel, self._metrics, loop),
+            policies=policies,
+            hub=Hub(store, policies.of, self._metrics.process),
+            registry=Registry(),
+            releases=Releases(),
+            post=post,
+        )
+        post.services = services
+        post.releases_changed = self._read_releases
+        self._routes = Routes(settings.routes, self._metrics)
+        self._reception = Reception(
+            settings.edge, self._routes, FrontDoor(services), wheel=self._wheel, clock=clock, loop=loop
+        )
+        self._ownership = Ownership(
+            services,
+            lease_ms=int(settings.edge.lease_s * 1_000),
+            info={"worker": str(context.index), "pid": str(os.getpid())},
+            find_route=self._find_route,
+            on_lost=self._declared_dead,
+        )
+        operations = LocalOperations(services, self._route_settings, drain=context.ask_drain, readiness=self.readiness)
+        tls = (settings.edge.tls_cert, settings.edge.tls_key) if settings.edge.tls_cert else None
+        self._public = Listener(
+            plain_http(self._routes),
+            addresses=context.listen,
+            http=functools.partial(GuardedHttp, self._reception),  # type: ignore[arg-type]
+            ws=functools.partial(WebSocketConnection, self._reception),  # type: ignore[arg-type]
+            tls=tls,
+        )
+        workers = [str(index) for index in range(settings.edge.workers)]
+        self._control = Listener(
+            control_app(
+                operations,
+                Siblings(self._metrics, context.run_dir, workers).gather,
+                bind=str(context.control),
+                tokens=lambda: self._settings.edge.control_tokens,
+            ),
+            addresses=(context.control,),
+        )
+        self._inward = Listener(
+            serve_snapshots(self._metrics), unix=socket_path(context.run_dir, str(context.index))
+        )
+
+    # Worker: up and down.
+
+    async def start(self) -> None:
+        """Connect to Redis, take the lease, listen. Redis being away is no reason not to start: `readiness` says so."""
+        services = self._services
+        self._wheel.start(asyncio.get_running_loop())
+        self._reception.start()
+        self._metrics.before_snapshot(self._sample)
+        listener = BusListener(
+            publication=services.hub.publication,
+            mail=services.post.received,
+            interrupted=lambda: _log.warning("the bus between edges is interrupted"),
+            restored=services.hub.restored,
+        )
+        try:
+            await services.store.start(listener)
+        except StoreUnavailable as error:
+            _log.error("starting without Redis: %s", error)
+        await self._ownership.start()
+        self._read_all_releases()
+        self._watch_lag(services.clock.monotonic_ms())
+        await self._inward.start()
+        await self._control.start()
+        await self._public.start()
+        self._starting = False
+        _log.info("edge %s is up", services.edge_id)
+
+    def reload(self, settings: Settings) -> None:
+        """New routes, secrets, channels and limits; what belongs to sockets and to Redis stays as it was started."""
+        self._settings = settings
+        self._routes.replace(settings.routes)
+        self._reception.replace(settings.edge)
+        self._services.policies.replace(settings.channels)
+        self._services.releases.forget_tables()
+        self._read_all_releases()
+        self._public.renew_certificate()
+
+    def readiness(self) -> list[str]:
+        """Why this worker should get no new connections; empty: ready."""
+        reasons = []
+        if self._starting:
+            reasons.append("starting")
+        if self._draining:
+            reasons.append("draining")
+        health = self._services.store.health()
+        if not health.up:
+            reasons.append(f"store away: {health.error}" if health.error else "store away")
+        return reasons
+
+    async def stop(self) -> None:
+        services = self._services
+        await self._ownership.stop()
+        assert isinstance(services.deliverer, BackendClient)
+        services.deliverer.close()
+        await self._public.stop()
+        await self._control.stop()
+        await self._inward.stop()
+        await services.store.close()
+        self._reception.stop()
+        self._wheel.stop()
+
+    # Drainable.
+
+    def begin_drain(self) -> None:
+        self._draining = True
+
+    def stop_accepting(self) -> None:
+        self._public.stop_accepting()
+
+    def clients(self) -> int:
+        return sum(1 for session in self._services.registry if session.model.phase in CLOSABLE)
+
+    def close_clients(self, count: int) -> None:
+        for session in self._services.registry:
+            if count <= 0:
+                return
+            if session.model.phase in CLOSABLE:
+                session.close(1012, "service restart", "drain")
+                count -= 1
+
+    def unfinished(self) -> int:
+        return len(self._services.registry)
+
+    # Inside.
+
+    def _route_settings(self) -> Sequence[RouteSettings]:
+        return [route.settings for route in self._routes]
+
+    def _find_route(self, name: str, app: str) -> RouteHandle | None:
+        """The route of a session that another edge held: by name, else any of its app."""
+        candidates = [route for route in self._routes if route.settings.app == app]
+        return next((route for route in candidates if route.name == name), candidates[0] if candidates else None)
+
+    def _declared_dead(self) -> None:
+        """Another edge took our sessions. Go down at once; the supervisor starts a new edge in our place."""
+        self._public.stop_accepting()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _read_all_releases(self) -> None:
+        for app in {route.settings.app for route in self._routes}:
+            self._read_releases(app)
+        self._wheel.after(RELEASES_AGAIN_MS, self._read_all_releases)
+
+    def _read_releases(self, app: str) -> None:
+        def read(answer: Future[Mapping[str, Mapping[str, Any]]]) -> None:
+            # Without Redis the table known last stands.
+            if not answer.cancelled() and answer.exception() is None:
+                self._services.releases.update(app, answer.result())
+
+        self._services.store.releases(app).add_done_callback(read)
+
+    def _watch_lag(self, due_ms: int) -> None:
+        now_ms = self._services.clock.monotonic_ms()
+        self._metrics.process.loop_lag_seconds.value = max(0, now_ms - due_ms) / 1_000
+        next_ms = now_ms + LAG_SAMPLE_MS
+        self._wheel.at(next_ms, lambda: self._watch_lag(next_ms))
+
+    def _sample(self) -> None:
+        health = self._services.store.health()
+        process = self._metrics.process
+        process.store_up.value = int(health.up)
+        process.store_waiting.value = health.waiting
+
+
+async def build(context: WorkerContext) -> Edge:
+    """What `run_worker` calls. Raises `HoldfastError` when the settings cannot be used after all."""
+    try:
+        return Edge(context)
+    except (ValueError, OSError) as error:
+        raise HoldfastError(str(error)) from error
