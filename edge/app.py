@@ -115,9 +115,7 @@ class Edge:
             ),
             addresses=(context.control,),
         )
-        self._inward = Listener(
-            serve_snapshots(self._metrics), unix=socket_path(context.run_dir, str(context.index))
-        )
+        self._inward = Listener(serve_snapshots(self._metrics), unix=socket_path(context.run_dir, str(context.index)))
 
     # Worker: up and down.
 
@@ -138,7 +136,7 @@ class Edge:
         except StoreUnavailable as error:
             _log.error("starting without Redis: %s", error)
         await self._ownership.start()
-        self._read_all_releases()
+        self._keep_releases()
         self._watch_lag(services.clock.monotonic_ms())
         await self._inward.start()
         await self._control.start()
@@ -217,10 +215,13 @@ class Edge:
         self._public.stop_accepting()
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def _keep_releases(self) -> None:
+        self._read_all_releases()
+        self._wheel.after(RELEASES_AGAIN_MS, self._keep_releases)
+
     def _read_all_releases(self) -> None:
         for app in {route.settings.app for route in self._routes}:
             self._read_releases(app)
-        self._wheel.after(RELEASES_AGAIN_MS, self._read_all_releases)
 
     def _read_releases(self, app: str) -> None:
         def read(answer: Future[Mapping[str, Mapping[str, Any]]]) -> None:

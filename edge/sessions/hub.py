@@ -14,7 +14,7 @@ from asyncio import Future, get_running_loop
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from edge.sessions.connection import Connection, Frame
+from edge.sessions.connection import Frame
 from edge.store.base import NO_POSITION, ChannelStore, HistoryPage, HistoryPolicy, Position, Publication
 from edge.telemetry.metrics import Counter, ProcessMeters
 
@@ -22,10 +22,19 @@ CATCH_UP_BUFFER = 1_000
 """Live publications kept while history is being read; past it the rest is read from history again."""
 
 
+class Sink(Protocol):
+    """The part of a `Connection` the hub uses."""
+
+    def send(self, frame: Frame) -> None: ...
+
+
 class Subscriber(Protocol):
     """A session, as the hub sees it."""
 
-    connection: Connection
+    @property
+    def connection(self) -> Sink:
+        """Where its messages go; the same object as long as it is subscribed."""
+        ...
 
     @property
     def session(self) -> str: ...
@@ -57,9 +66,9 @@ class _Channel:
 
     def __init__(self) -> None:
         self.confirmed: Future[None] | None = get_running_loop().create_future()
-        self.live: dict[Subscriber, Connection] = {}
+        self.live: dict[Subscriber, Sink] = {}
         # `live` as a tuple: a slow consumer that is thrown out in mid-loop changes the dict, not what we walk over.
-        self.fan_out: tuple[tuple[Subscriber, Connection], ...] | None = None
+        self.fan_out: tuple[tuple[Subscriber, Sink], ...] | None = None
         self.catching: dict[Subscriber, _CatchUp] = {}
         self.ahead: dict[Subscriber, Position] = {}
         self.seen = NO_POSITION
