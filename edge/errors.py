@@ -3,6 +3,7 @@
     HoldfastError
     ├── ConfigError            a setting is wrong: file, key, value, and what is allowed
     ├── ConfigErrors           all the wrong settings of one attempt to load them
+    ├── StartError             the process cannot start: a port is taken, a folder cannot be written
     ├── StoreError
     │   ├── StoreUnavailable   Redis is away and the bounded wait for it is over
     │   ├── FenceRefused       another edge owns the session now; this one must let go of it
@@ -53,6 +54,10 @@ class ConfigErrors(HoldfastError):
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         self.errors = tuple(errors)
         super().__init__("\n".join(str(error) for error in errors))
+
+
+class StartError(HoldfastError):
+    """The settings are right, but the machine does not let the process start; says what is in the way."""
 
 
 class StoreError(HoldfastError):

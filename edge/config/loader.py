@@ -233,7 +233,7 @@ class _Reading:
                 fields = {**fields, "backend": ""}
             built.append(RouteSettings(**fields))
         if not routes and not self.errors:
-            where = self._file or "holdfast"
+            where = self._file or "settings"
             self.errors.append(ConfigError(where, "route", "", NO_ROUTE, problem="is missing"))
         return tuple(built)
 

@@ -385,7 +385,7 @@ def test_a_wrong_setting_is_refused_in_these_words(text: str, message: str, writ
 
 def test_neither_file_nor_backend(write: Any) -> None:
     assert complaints(None, write) == [
-        "holdfast: route is missing: give `--backend http://127.0.0.1:8000` to put one backend behind "
+        "settings: route is missing: give `--backend http://127.0.0.1:8000` to put one backend behind "
         "everything, or `--config holdfast.toml` with at least one [[route]] and its backend"
     ]
 
