@@ -67,11 +67,12 @@ class Repeats:
         size = len(packed) + len(id) + _ENTRY_OVERHEAD
         if size > self.max_bytes or not self.max_events:
             return
-        replaced = self._answers.pop(id, None)
+        answers = self._answers
+        replaced = answers.pop(id, None)
         if replaced is not None:
             self.bytes -= len(replaced[1]) + len(id) + _ENTRY_OVERHEAD
-        self._answers[id] = (encoding, packed)
+        answers[id] = (encoding, packed)
         self.bytes += size
-        while self.bytes > self.max_bytes or len(self._answers) > self.max_events:
-            oldest = next(iter(self._answers))
-            self.bytes -= len(self._answers.pop(oldest)[1]) + len(oldest) + _ENTRY_OVERHEAD
+        while self.bytes > self.max_bytes or len(answers) > self.max_events:
+            oldest = next(iter(answers))
+            self.bytes -= len(answers.pop(oldest)[1]) + len(oldest) + _ENTRY_OVERHEAD

@@ -122,6 +122,14 @@ class Session(Orders):
             self._state = State(self._data)
         return self._state
 
+    def send(self, payload: str | bytes, *, id: str | None = None) -> None:
+        """Send one message to the client: str as text, bytes as binary."""
+        # The order given most, without the detour the others take.
+        if self._orders is None:
+            self._give(actions.send(payload, id=id))  # says that it is too late
+        else:
+            self._orders.append(actions.send(payload, id=id))
+
     def identify(self, user: str | None, *, id: str | None = None) -> None:
         """Say who the user is; None takes it back. `session.user` says so at once."""
         super().identify(user, id=id)

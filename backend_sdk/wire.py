@@ -186,33 +186,32 @@ def _parcel(raw: dict[str, Any]) -> Parcel:
 def _event(raw: Any, binary: bool) -> Event:
     if type(raw) is not dict:
         raise _FieldProblem("", "must be a map")
-    get = raw.get
-    user = raw.setdefault("user", None)
-    raw.setdefault("release", "")
-    if not (
-        type(get("id")) is str
-        and type(get("session")) is str
-        and type(get("at")) is int
-        and type(raw.setdefault("attempt", 1)) is int
-        and type(raw["release"]) is str
-        and (user is None or type(user) is str)
-    ):
+    try:
+        id, at, kind, attempt, user = raw["id"], raw["at"], raw["type"], raw["attempt"], raw["user"]
+        if not (
+            type(id) is str
+            and type(at) is int
+            and type(kind) is str
+            and type(attempt) is int
+            and (user is None or type(user) is str)
+            and type(raw["session"]) is str
+            and type(raw["release"]) is str
+        ):
+            _complain(raw)
+    except KeyError:
         _complain(raw)
-    kind = get("type")
     if kind == "message":
-        return Message(raw["id"], raw["at"], raw["attempt"], _payload(raw, binary))
-    if type(kind) is not str:
-        raise _FieldProblem("type", "must be a string")
+        return Message(id, at, attempt, _payload(raw, binary))
     decode = _DECODERS.get(kind)
     if decode is not None:
         return decode(raw)
     fields = {name: value for name, value in raw.items() if name not in COMMON_FIELDS}
-    return Other(kind, raw["id"], raw["at"], raw["attempt"], fields)
+    return Other(kind, id, at, attempt, fields)
 
 
 def _complain(raw: dict[str, Any]) -> NoReturn:
     """Find out which common field is wrong."""
-    wanted = {"id": str, "session": str, "at": int, "attempt": int, "release": str}
+    wanted = {"id": str, "session": str, "type": str, "at": int, "attempt": int, "release": str}
     for field, kind in wanted.items():
         _take(raw, field, kind)
     raise _FieldProblem("user", "must be a string or null")
