@@ -29,6 +29,7 @@ class Repeats:
         self.bytes = 0
         self._answers: dict[str, Answer] = {}
         self._running: dict[str, asyncio.Future[None] | None] = {}
+        self._waiting: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -60,7 +61,17 @@ class Repeats:
         waiting = self._running[id]
         if waiting is None:
             waiting = self._running[id] = asyncio.get_running_loop().create_future()
-        await asyncio.shield(waiting)
+        self._waiting[id] = self._waiting.get(id, 0) + 1
+        try:
+            await asyncio.shield(waiting)
+        finally:
+            left = self._waiting.pop(id) - 1
+            if left:
+                self._waiting[id] = left
+
+    def waiting(self, id: str) -> int:
+        """How many requests wait for the event that is being handled elsewhere."""
+        return self._waiting.get(id, 0)
 
     def keep(self, id: str, encoding: Encoding, packed: bytes) -> None:
         """Remember an answer, at the cost of the oldest ones."""
