@@ -41,12 +41,15 @@ class Guest:
     transport: str
     echo: bool = False
     finish: bool = True
+    on_first: Callable[[Guest], None] | None = None
     heard: list[str | bytes] = field(default_factory=list)
     goodbyes: list[tuple[int, str]] = field(default_factory=list)
     ends: list[tuple[int, str, bool, str]] = field(default_factory=list)
 
     def received(self, payload: str | bytes) -> None:
         self.heard.append(payload)
+        if self.on_first is not None and len(self.heard) == 1:
+            self.on_first(self)
         if self.echo:
             self.connection.send(Frame(payload))
 
@@ -65,11 +68,12 @@ class Hall:
 
     echo: bool = False
     finish: bool = True
+    on_first: Callable[[Guest], None] | None = None
     welcome: Callable[[Guest], None] = lambda guest: guest.connection.accept(None, [])
     guests: list[Guest] = field(default_factory=list)
 
     def open(self, connection: Connection, route: RouteHandle, request: ClientRequest, transport: str) -> Guest:
-        guest = Guest(connection, route, request, transport, self.echo, self.finish)
+        guest = Guest(connection, route, request, transport, self.echo, self.finish, self.on_first)
         self.guests.append(guest)
         self.welcome(guest)
         return guest
@@ -85,6 +89,7 @@ class Listener:
     routes: Routes
     metrics: Metrics
     wheel: Wheel
+    server: uvicorn.Server
 
     def url(self, path: str = "/") -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
@@ -109,10 +114,11 @@ async def listening(
     edge: EdgeSettings | None = None,
     hall: Hall | None = None,
     clock: Clock | None = None,
-    receive_bytes: int = 0,
+    send_buffer: int = 0,
 ) -> AsyncIterator[Listener]:
     """Serve `routes` (default: one that takes everything) on the running loop; the real transport under uvicorn.
 
+    `send_buffer`: bytes of the kernel's buffer for each client (its default grows to megabytes).
     With a `clock` of its own the wheel does not turn by itself: move the clock and call `wheel.advance()`.
     """
     loop = asyncio.get_running_loop()
@@ -125,8 +131,8 @@ async def listening(
     reception.start()
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if receive_bytes:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, receive_bytes)
+        if send_buffer:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
         config = listener_config(reception)
@@ -135,7 +141,7 @@ async def listening(
         server.lifespan = config.lifespan_class(config)
         await server.startup(sockets=[listener])
         try:
-            yield Listener(listener.getsockname()[1], hall, reception, table, metrics, wheel)
+            yield Listener(listener.getsockname()[1], hall, reception, table, metrics, wheel, server)
         finally:
             await _take_down(server, reception, hall)
             wheel.stop()
