@@ -22,7 +22,8 @@ HOST = "127.0.0.1"
 CONFIG = Path(__file__).with_name("holdfast.toml")
 START_S = 60.0
 """A first start unpacks and compiles; a slow laptop needs some of this."""
-STOP_S = 10.0
+STOP_S = 5.0
+"""How long a process may take to end before it is asked less politely."""
 LOOK_S = 0.2
 """How often the processes are looked after."""
 
@@ -107,12 +108,12 @@ def start(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """Ask for the end, ask again to hurry it up, then insist."""
+    for ask in (process.terminate, process.terminate, process.kill):
+        ask()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+            return
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> bool:
