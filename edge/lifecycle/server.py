@@ -59,6 +59,7 @@ class Listener:
             app,
             http=http,
             ws=ws,
+            interface="asgi3",  # uvicorn's guess is wrong for bound methods
             lifespan="off",
             log_config=None,
             access_log=False,

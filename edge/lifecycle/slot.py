@@ -10,7 +10,7 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from edge.lifecycle.link import DrainAsked, Failed, Link, Message, Ready, Start, open_link
+from edge.lifecycle.link import DrainAsked, Failed, GoDown, Link, Message, Ready, Start, open_link
 
 _log = logging.getLogger("holdfast.supervisor")
 
@@ -30,7 +30,7 @@ class GaveUp(Exception):
 
 
 class Slot:
-    """Worker number `index`. `keep` runs until `stop` was called and the process is gone."""
+    """Worker number `index`. `keep` runs until `go_down` or `kill` was called and the process is gone."""
 
     def __init__(self, index: int, command: Command, order: Callable[[int], Start], drain: Callable[[], None]) -> None:
         self.index = index
@@ -43,6 +43,8 @@ class Slot:
         self._link: Link | None = None
         self._process: Process | None = None
         self._failure = ""
+        self._going_down: GoDown | None = None
+        self._killed = False
 
     async def keep(self) -> None:
         """Raises `GaveUp` after `YOUNG_DEATHS` early deaths in a row."""
@@ -71,12 +73,19 @@ class Slot:
         if self._link is not None:
             self._link.send(message)
 
-    def stop(self) -> None:
-        """Start no other process. The running one is told by its orders, or by `kill`."""
+    def go_down(self, *, hurry: bool) -> None:
+        """Drain the running process, and start no other one."""
+        self._going_down = GoDown(hurry)
         self._stopping.set()
+        self.send(self._going_down)
 
     def kill(self) -> None:
-        """End the process now."""
+        """End the process now, and start no other one."""
+        self._killed = True
+        self._stopping.set()
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
@@ -93,11 +102,16 @@ class Slot:
         try:
             link.send(self._order(self.index))
             self._link = link
+            # The supervisor may have been told to stop while the process was being made.
+            if self._going_down is not None:
+                link.send(self._going_down)
+            if self._killed:
+                self._end()
             await self._hear(link)
             return await self._process.wait()
         finally:
             self._link = None
-            self.kill()
+            self._end()
             await link.close()
 
     async def _hear(self, link: Link) -> None:

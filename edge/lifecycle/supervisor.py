@@ -25,7 +25,7 @@ from edge.config.addresses import Address, parse_address
 from edge.config.crosscheck import contradictions
 from edge.config.loader import secret_values
 from edge.errors import ConfigErrors, HoldfastError, StartError
-from edge.lifecycle.link import GoDown, Reload, Start
+from edge.lifecycle.link import Reload, Start
 from edge.lifecycle.slot import Command, GaveUp, Slot
 from edge.lifecycle.sockets import Reservation
 from edge.model.drain import plan_for
@@ -137,14 +137,18 @@ class _Supervisor:
         self._stop_requests += 1
         self._stopping.set()
         for slot in self._slots:
-            slot.stop()
             if self._stop_requests > 2:
                 slot.kill()
             else:
-                slot.send(GoDown(hurry=self._stop_requests == 2))
-        if self._stop_requests == 1:
-            _log.info("going down; once more to hurry, twice more to kill")
-            _notify("STOPPING=1")
+                slot.go_down(hurry=self._stop_requests == 2)
+        match self._stop_requests:
+            case 1:
+                _log.info("going down; once more to hurry, twice more to kill")
+                _notify("STOPPING=1")
+            case 2:
+                _log.warning("hurrying")
+            case _:
+                _log.warning("killing the workers")
 
     def reload(self) -> None:
         """Read the settings again. Wrong ones are logged and change nothing."""
@@ -182,9 +186,9 @@ class _Supervisor:
         helpers = [asyncio.create_task(self._announce()), asyncio.create_task(self._enforce_end())]
         if self._program.redis is not None:
             helpers.append(asyncio.create_task(self._keep_redis(self._program.redis)))
-        if self._stopping.is_set():  # told to stop before there was anybody to tell
+        if self._stopping.is_set():  # told to before there was anybody to tell
             for slot in self._slots:
-                slot.stop()
+                slot.go_down(hurry=False)
         try:
             await asyncio.gather(*keeping)
         except GaveUp as error:

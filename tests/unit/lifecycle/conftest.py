@@ -7,11 +7,14 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,10 @@ class TinyEdge:
     def __init__(self, folder: Path, edge: str = "", routes: str = "", **env: str) -> None:
         self.folder = folder
         self.config = folder / "holdfast.toml"
+        # A unix socket's path is short; pytest's folders are not.
+        self.data = Path(tempfile.mkdtemp(prefix="hf-"))
         self.write(edge, routes)
+        self._held: list[http.client.HTTPConnection | http.client.HTTPResponse] = []
         self._log = (folder / "log").open("w+")
         self._out = (folder / "out").open("w+")
         self.process = subprocess.Popen(
@@ -63,7 +69,7 @@ class TinyEdge:
         defaults = {
             "listen": '["127.0.0.1:0"]',
             "control": '"127.0.0.1:0"',
-            "data_dir": f'"{self.folder / "data"}"',
+            "data_dir": f'"{self.data}"',
             "drain_delay_s": "0.1",
             "drain_window_s": "0.1",
         }
@@ -113,6 +119,7 @@ class TinyEdge:
         link = http.client.HTTPConnection("127.0.0.1", self.ports[0], timeout=DEADLINE_S)
         link.request("GET", "/hold")
         response = link.getresponse()
+        self._held += [link, response]
         assert response.readline() == b"held\n"
         return response
 
@@ -127,13 +134,16 @@ class TinyEdge:
         return self.process.wait(DEADLINE_S)
 
     def close(self) -> None:
+        for client in self._held:
+            client.close()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
         self._log.close()
+        shutil.rmtree(self.data, ignore_errors=True)
         self._out.close()
         for pid in self.worker_pids():
-            wait_for(lambda pid=pid: gone(pid), f"worker {pid} to end")
+            wait_for(partial(gone, pid), f"worker {pid} to end")
 
 
 @pytest.fixture

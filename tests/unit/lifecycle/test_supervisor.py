@@ -8,11 +8,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from edge.store.embedded import EmbeddedRedis
 
+from edge.store.embedded import EmbeddedRedis
 from tests.unit.lifecycle.conftest import DEADLINE_S, TinyEdge, gone, wait_for
 
 Start = Callable[..., TinyEdge]
@@ -40,7 +41,7 @@ def test_both_workers_serve_the_shared_port(tiny: Start) -> None:
 
 def test_each_worker_has_a_private_socket(tiny: Start) -> None:
     edge = tiny("workers = 2").wait_ready()
-    run_dir = edge.folder / "data" / "run" / str(edge.process.pid)
+    run_dir = edge.data / "run" / str(edge.process.pid)
     sockets = sorted(run_dir.iterdir())
     assert [path.name for path in sockets] == ["worker-0.sock", "worker-1.sock"]
     assert [path.stat().st_mode & 0o077 for path in (*sockets, run_dir)] == [0, 0, 0]
@@ -143,7 +144,7 @@ def test_in_a_hurry_clients_that_do_not_end_are_cut_off(tiny: Start) -> None:
 def test_a_third_signal_kills(tiny: Start) -> None:
     edge = tiny("drain_delay_s = 60").wait_ready()
     os.kill(edge.worker_pids()[0], signal.SIGSTOP)  # it cannot obey
-    for line in ("going down", ""):
+    for line in ("going down; once more to hurry", "hurrying"):
         edge.kill()
         edge.wait_log(line)
     edge.kill()
@@ -269,15 +270,15 @@ def test_a_data_folder_that_cannot_be_made(tiny: Start, tmp_path: Path) -> None:
     assert "Traceback" not in edge.log
 
 
-def test_run_folders_of_killed_edges_are_removed(tiny: Start, tmp_path: Path) -> None:
-    shared = f'data_dir = "{tmp_path}/data"'
-    first = tiny(shared).wait_ready()
+def test_run_folders_of_killed_edges_are_removed(tiny: Start) -> None:
+    first = tiny().wait_ready()
+    shared = f'data_dir = "{first.data}"'
     first.kill(signal.SIGKILL)
     first.wait()
     for pid in first.worker_pids():
-        wait_for(lambda pid=pid: gone(pid), "its worker to end")
+        wait_for(partial(gone, pid), "its worker to end")
     second = tiny(shared).wait_ready()
-    assert [path.name for path in (tmp_path / "data" / "run").iterdir()] == [str(second.process.pid)]
+    assert [path.name for path in (first.data / "run").iterdir()] == [str(second.process.pid)]
 
 
 def test_a_long_data_folder_does_not_break_the_sockets(tiny: Start, tmp_path: Path) -> None:
@@ -300,7 +301,7 @@ def test_systemd_is_told(tiny: Start, tmp_path: Path) -> None:
 def test_the_embedded_redis_is_started_restarted_and_ended(tiny: Start) -> None:
     edge = tiny(TINY_REDIS="1").wait_ready()
     assert "no Redis is configured: using an embedded one" in edge.log
-    data = edge.folder / "data"
+    data = edge.data
     first = int((data / "redis.pid").read_text())
     os.kill(first, signal.SIGKILL)
     edge.wait_log("the embedded Redis is back")
