@@ -172,6 +172,7 @@ class LocalSession:
         if release != model.release:
             model.moved(release, self._services.clock.wall_ms())
             self._change_meters(release)
+            self._write_release()
         events = model.take(max_events, max_bytes)
         return Parcel(model.id, model.release, model.user, model.state or {}, model.version, 1, events)
 
@@ -537,6 +538,16 @@ class LocalSession:
             return
         self._announced = True
         self._services.deliverer.ready(self)
+
+    def _write_release(self) -> None:
+        """Put the new release into the row, for operators and for whoever inherits the session. Nobody waits for it: a
+        row that could not be written is put right by the next registration, and a newer owner is met by the next
+        commit."""
+        if self.registered:
+            patch = Patch(session=self.session, fence=self.fence, release=self.model.release)
+            self._services.store.commit(patch).add_done_callback(
+                lambda answer: answer.cancelled() or answer.exception()
+            )
 
     def _change_meters(self, release: str) -> None:
         """Gauges follow the session to its new release."""
