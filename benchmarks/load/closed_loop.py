@@ -1,10 +1,15 @@
-"""Closed-loop load: every connection sends its next event when the answer to the last has come, without pause."""
+"""Closed-loop load: every connection sends its next event when the answer to the last has come, without pause.
+
+Where a server can take fewer events at a time than there are connections, these wait in line: an answer lets the
+first of the line send.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from array import array
+from collections import deque
 from dataclasses import dataclass
 
 from benchmarks.load.clients import Clients
@@ -31,6 +36,7 @@ class ClosedLoop:
         self._silence_s = silence_s
         self._size = 0
         self._partial: dict[int, bytes] = {}
+        self._waiting: deque[int] = deque()
         self._sent_ns = [0] * (max(clients.sockets) + 1)
 
     def warm(self, seconds: float) -> None:
@@ -39,7 +45,9 @@ class ClosedLoop:
         Raises LoadError when an answer is wrong, a connection is closed or the server falls silent.
         """
         self._size = self._learn()
-        for fd in self._clients.sockets:
+        self._waiting.extend(self._clients.sockets)
+        for _ in range(min(len(self._clients), self._clients.dialect.in_flight)):
+            fd = self._waiting.popleft()
             self._sent_ns[fd] = time.perf_counter_ns()
             os.write(fd, self._clients.dialect.request)
         first = list(self._sent_ns)
@@ -73,6 +81,7 @@ class ClosedLoop:
         poll, read, write, now_ns = self._clients.epoll.poll, os.read, os.write, time.perf_counter_ns
         request, tail, size = self._clients.dialect.request, self._clients.dialect.answer_tail, self._size
         sent_ns, partial, latencies = self._sent_ns, self._partial, array("q")
+        stand_in_line, next_in_line = self._waiting.append, self._waiting.popleft
         end_ns = now_ns() + int(seconds * 1e9)
         while (now := now_ns()) < end_ns:
             ready = poll(self._silence_s, _EVENTS_PER_POLL)
@@ -84,6 +93,8 @@ class ClosedLoop:
                     continue
                 now = now_ns()
                 latencies.append(now - sent_ns[fd])
+                stand_in_line(fd)
+                fd = next_in_line()
                 sent_ns[fd] = now
                 write(fd, request)
         return latencies

@@ -64,6 +64,9 @@ class Dialect:
     """One event."""
     answer_tail: bytes
     """The answer ends so. Its length is learned from the first one and must not change."""
+    in_flight: int = 1_000_000
+    """Events that may be under way at a time, over all connections. With fewer than there are connections, these take
+    turns."""
 
 
 class LoadError(Exception):

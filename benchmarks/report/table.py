@@ -30,6 +30,8 @@ class Block:
     columns: Sequence[Column]
     ratio_metric: str
     peers: Sequence[str]
+    remark: str = ""
+    """What a reader must know to compare fairly."""
 
 
 _BUSY = (
@@ -54,6 +56,7 @@ BLOCKS = (
         _EVENTS,
         "cpu_us",
         ("Holdfast", "nginx", "Pushpin"),
+        "Pushpin gets at most 100 events at a time, whatever the connections: with 200 it closes some of them",
     ),
     Block(
         "fanout",
@@ -105,7 +108,8 @@ def render(table: Medians, verdicts: Sequence[Verdict], failures: Sequence[Failu
 def _block(block: Block, table: Medians, failed: Mapping[Key, Failure], absent: Mapping[str, str]) -> str:
     groups = dict.fromkeys((key.size, key.variant) for key in [*table, *failed] if key.case == block.case)
     rows = [[block.things, "server", *(column.title for column in block.columns), "÷ Holdfast"]]
-    notes = [f"{name}: absent: {absent[name]}" for name in block.peers if name in absent]
+    notes = [block.remark] if block.remark else []
+    notes += [f"{name}: absent: {absent[name]}" for name in block.peers if name in absent]
     for size, variant in groups:
         label = " ".join(filter(None, (f"{size:,}", variant)))
         for peer in block.peers:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,30 @@ def test_a_closed_loop_times_every_answer(pieces: list[bytes]) -> None:
     assert tally.latencies_ns == sorted(tally.latencies_ns)
     assert 0 < tally.latencies_ns[0] <= tally.latencies_ns[-1] <= 10 * tally.elapsed_ns
     assert tally.elapsed_ns >= 100_000_000
+
+
+def test_connections_take_turns_when_fewer_events_may_be_under_way() -> None:
+    served: set[int] = set()
+    busy, most, lock = 0, 0, threading.Lock()
+
+    def each(sock: socket.socket) -> None:
+        nonlocal busy, most
+        while sock.recv(len(REQUEST), socket.MSG_WAITALL):
+            with lock:
+                busy += 1
+                most = max(most, busy)
+                served.add(sock.fileno())
+            with lock:
+                busy -= 1
+                sock.sendall(ANSWER)
+
+    with (
+        serving(each) as address,
+        open_clients(address, 9, replace(PLAIN, in_flight=2), source_addresses()) as clients,
+    ):
+        ClosedLoop(clients, silence_s=5).warm(0.05)
+    assert len(served) == 9
+    assert most <= 2
 
 
 def test_a_wrong_answer_is_an_error_not_a_number() -> None:
