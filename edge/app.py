@@ -101,8 +101,8 @@ class Edge:
         self._public = Listener(
             plain_http(self._routes),
             addresses=context.listen,
-            http=functools.partial(GuardedHttp, self._reception),  # type: ignore[arg-type]
-            ws=functools.partial(WebSocketConnection, self._reception),  # type: ignore[arg-type]
+            http=functools.partial(GuardedHttp, self._reception),
+            ws=functools.partial(WebSocketConnection, self._reception),
             tls=tls,
         )
         workers = [str(index) for index in range(settings.edge.workers)]

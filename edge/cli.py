@@ -12,7 +12,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +165,10 @@ def _worker_command(link: int) -> Sequence[str]:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
+    from edge.app import build
     from edge.lifecycle.worker import run_worker
 
-    return run_worker(import_module("edge.app").build, arguments.link)
+    return run_worker(build, arguments.link)
 
 
 def _check(arguments: argparse.Namespace) -> int:

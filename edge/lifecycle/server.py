@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -25,6 +25,8 @@ from edge.lifecycle.sockets import BACKLOG, listen, listen_unix
 
 _log = logging.getLogger("holdfast.server")
 
+ProtocolFactory = Callable[..., asyncio.Protocol]
+
 STOP_S = 1.0
 """For answers under way when `stop` is called; what is not done then is cut off."""
 
@@ -32,8 +34,8 @@ STOP_S = 1.0
 class Listener:
     """Serves `app` on `addresses` (shared with the other workers) and on the unix socket `unix`.
 
-    `http` and `ws` are protocol classes made the way uvicorn makes its own: ``http(config=…, server_state=…,
-    app_state=…)``, and `ws` by `http` when a client asks for the upgrade. ``ws="none"`` refuses upgrades.
+    `http` and `ws` are protocol classes, or functions, called the way uvicorn calls its own: ``http(config=…,
+    server_state=…, app_state=…)``, and `ws` by `http` when a client asks for the upgrade; ``ws="none"`` refuses it.
     `tls` is (certificate file, key file). Access logs, proxy headers and the server header are off.
     """
 
@@ -43,8 +45,8 @@ class Listener:
         *,
         addresses: Sequence[Address] = (),
         unix: Path | None = None,
-        http: type[asyncio.Protocol] | str = "httptools",
-        ws: type[asyncio.Protocol] | str = "none",
+        http: ProtocolFactory | str = "httptools",
+        ws: ProtocolFactory | str = "none",
         tls: tuple[str, str] | None = None,
         keep_alive_s: int = 5,
     ) -> None:
@@ -57,8 +59,8 @@ class Listener:
         self._clock: asyncio.TimerHandle | None = None
         self._config = uvicorn.Config(
             app,
-            http=http,
-            ws=ws,
+            http=cast(Any, http),
+            ws=cast(Any, ws),
             interface="asgi3",  # uvicorn's guess is wrong for bound methods
             lifespan="off",
             log_config=None,
