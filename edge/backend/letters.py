@@ -22,66 +22,75 @@ class Letter:
     answer to a later event waits for the earlier ones.
     """
 
-    __slots__ = ("_held", "_unsettled", "expires_ms", "mailbox", "parcel")
+    __slots__ = ("_held", "_unsettled", "done", "expires_ms", "mailbox", "parcel")
 
     def __init__(self, mailbox: Mailbox, parcel: Parcel, expires_ms: int) -> None:
         self.mailbox = mailbox
         self.parcel = parcel
         self.expires_ms = expires_ms
+        self.done = False
+        """Every event has an outcome."""
+        # Made for the few letters that are not answered whole at once.
         self._unsettled: deque[Event] | None = None
-        self._held: dict[str, Outcome] = {}
+        self._held: dict[str, Outcome] | None = None
 
     @property
     def open_events(self) -> int:
         """Events without an outcome."""
-        unsettled = self.parcel.events if self._unsettled is None else self._unsettled
-        return len(unsettled) - len(self._held)
+        if self.done:
+            return 0
+        if self._unsettled is None or self._held is None:
+            return len(self.parcel.events)
+        return len(self._unsettled) - len(self._held)
 
     def answered(self, results: Mapping[str, Result | BadResult]) -> Sequence[tuple[Event, Outcome]]:
         """The request came back with `results`: what can be settled now, in order."""
         events = self.parcel.events
-        if self._unsettled is None:
-            if len(events) == 1:
-                outcome = results.get(events[0].id)
-                if outcome is not None:
-                    self._unsettled = deque()
-                    return [(events[0], outcome)]
-            self._unsettled = deque(events)
+        if self._unsettled is None and len(events) == 1:
+            outcome = results.get(events[0].id)
+            if outcome is not None:
+                self.done = True
+                return [(events[0], outcome)]
         for event in events:
             found = results.get(event.id)
             if found is not None:
-                self._held[event.id] = found
+                self._hold(event, found)
         return self._settled()
 
-    def ended(self, outcome: Refused | Expired) -> Sequence[tuple[Event, Outcome]]:
+    def ended(self, outcome: Refused) -> Sequence[tuple[Event, Outcome]]:
         """Every event of the current request ends with `outcome`: what can be settled now, in order."""
-        if self._unsettled is None:
-            self._unsettled = deque(self.parcel.events)
         for event in self.parcel.events:
-            self._held.setdefault(event.id, outcome)
+            self._hold(event, outcome)
         return self._settled()
 
     def given_up(self, outcome: Expired) -> Sequence[tuple[Event, Outcome]]:
         """The window is over: every event without an answer ends with `outcome`."""
-        if self._unsettled is None:
-            self._unsettled = deque(self.parcel.events)
-        for event in self._unsettled:
-            self._held.setdefault(event.id, outcome)
+        unsettled, held = self._books()
+        for event in unsettled:
+            held.setdefault(event.id, outcome)
         return self._settled()
 
     def next_parcel(self, most: int, release: str) -> None:
         """Get ready for another try, with the first `most` events that have no outcome, for `release`."""
-        if self._unsettled is None:
-            self._unsettled = deque(self.parcel.events)
-        events = [event for event in self._unsettled if event.id not in self._held][:most]
+        unsettled, held = self._books()
+        events = [event for event in unsettled if event.id not in held][:most]
         now = self.mailbox.refresh(self.parcel)
         self.parcel = replace(now, release=release, attempt=self.parcel.attempt + 1, events=events)
 
+    def _books(self) -> tuple[deque[Event], dict[str, Outcome]]:
+        if self._unsettled is None or self._held is None:
+            self._unsettled, self._held = deque(self.parcel.events), {}
+        return self._unsettled, self._held
+
+    def _hold(self, event: Event, outcome: Outcome) -> None:
+        self._books()[1][event.id] = outcome
+
     def _settled(self) -> Sequence[tuple[Event, Outcome]]:
-        assert self._unsettled is not None
+        unsettled, held = self._books()
         settled = []
-        while self._unsettled and (outcome := self._held.pop(self._unsettled[0].id, None)) is not None:
-            settled.append((self._unsettled.popleft(), outcome))
+        while unsettled and (outcome := held.pop(unsettled[0].id, None)) is not None:
+            settled.append((unsettled.popleft(), outcome))
+        self.done = not unsettled
         return settled
 
 
@@ -95,7 +104,6 @@ class Group:
 
     letters: list[Letter]
     failures: int = 0
-    due_ms: int = 0
     told: bool = False
     most: int = 1_000_000
 
@@ -108,6 +116,13 @@ class Group:
     def expires_ms(self) -> int:
         """When the first window of its letters is over."""
         return min([letter.expires_ms for letter in self.letters])
+
+    def remove_expired(self, now_ms: int) -> list[Letter]:
+        """Take out the letters whose window is over."""
+        late = [letter for letter in self.letters if letter.expires_ms <= now_ms]
+        if late:
+            self.letters = [letter for letter in self.letters if letter.expires_ms > now_ms]
+        return late
 
     def split(self, pieces: int) -> list[Group]:
         """This group in `pieces` smaller ones; fewer where one letter holds most of the events.

@@ -1,34 +1,34 @@
 """Requests to one release of one route: who goes next, how many at once, and what happens when one fails.
 
-*Decide, then do*: `_plan` is synchronous and says what leaves on which connection; `_ship` does it. Mailboxes wait in
-`_waiting` in the order they became ready, and are asked for their events only when a connection is at hand, so that
-events of many sessions gather while all slots are busy (natural batching). What failed waits in `_later` (a heap by due
-time) and then in `_due`.
+*Decide, then do*: `_plan` is synchronous and says what leaves on which connection; `_ship` does it. Mailboxes are asked
+for their events only when a connection is at hand, so that events of many sessions gather while all slots are busy
+(natural batching). Planning happens at the end of a turn of the loop: an event leaves in the turn it came in, together
+with those that came with it when there are more of them than free slots.
 
-A release that refuses connections, or fails several fresh requests in a row, is *away*: then one request at a time
-tries whether it is back, all else gathers without being touched, and everything goes as soon as one succeeds.
+A release that refuses connections, or fails several fresh requests in a row, is *away* (`edge.model.health`): then one
+request at a time tries whether it is back, all else gathers without being touched, and everything goes as soon as one
+succeeds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edge.backend.base import Expired, Mailbox, Refused, Release
+from edge.backend.backlog import Backlog
+from edge.backend.base import Mailbox, Refused, Release
 from edge.backend.context import Context
 from edge.backend.dialer import Dialer, Target
 from edge.backend.http11 import Answer, Failure, HttpConnection
 from edge.backend.letters import Group, Letter
+from edge.backend.outcomes import Outcomes
 from edge.backend.request import RequestWriter
 from edge.config import RouteSettings
 from edge.errors import BackendError, WireError
 from edge.model.health import Health
 from edge.model.retry import (
-    EXPIRED_RETRY_AFTER_S,
     Throttle,
     Verdict,
     backoff_ms,
@@ -37,7 +37,7 @@ from edge.model.retry import (
     retry_after_ms,
 )
 from edge.protocol.callbacks.actions import BadResult, Result
-from edge.protocol.callbacks.wire import decode_response, encoding_of, nothing_for
+from edge.protocol.callbacks.wire import decode_response, nothing_for
 from edge.wheel import Alarm
 
 _log = logging.getLogger("holdfast.backend")
@@ -75,15 +75,13 @@ class Pool:
         self._dialer = Dialer(Target.parse(release.url, route.callback_path), context.clock)
         self._writer = RequestWriter(context.edge_id, route, release, self._dialer.target)
         self._throttle = Throttle(route.pool.slots)
-        self._waiting: deque[tuple[Mailbox, int]] = deque()
-        self._due: deque[Group] = deque()
-        self._later: list[tuple[int, int, Group]] = []
+        self._outcomes = Outcomes(context, self._meters)
+        self._backlog = Backlog(context, route, release, self._outcomes)
         self._idle: list[HttpConnection] = []
         self._shipments: dict[HttpConnection, Shipment] = {}
         self._connections: set[HttpConnection] = set()
         self._dials: set[asyncio.Task[None]] = set()
         self._number = 0
-        self._pushes = 0
         self._scheduled = False
         self._alarm: Alarm | None = None
         self._closed = False
@@ -99,45 +97,41 @@ class Pool:
         """The route's settings have changed (a reload)."""
         if route == self.route:
             return
-        self.route = route
+        self.route = self._backlog.route = route
         self._throttle.most = route.pool.slots
         self._writer.update(route)
 
     def ready(self, mailbox: Mailbox, since_ms: int) -> None:
         """`mailbox` has events, since `since_ms`."""
-        self._waiting.append((mailbox, since_ms))
+        self._backlog.ready(mailbox, since_ms)
         if not self._scheduled:
             self._soon()
 
     def adopt(self, group: Group) -> None:
         """Take over letters that another release's pool could not deliver."""
-        group.due_ms = 0
-        self._due.append(group)
+        self._backlog.now([group])
         self._soon()
 
     def look_again(self) -> None:
         """The release table has changed: hand on what belongs to other releases now."""
-        self._reroute()
+        self._backlog.reroute()
         self._soon()
 
     @property
     def open_events(self) -> int:
         """Events taken and not settled; a mailbox that waits counts as one."""
-        groups = [*self._due, *(group for _, _, group in self._later)]
-        groups += [shipment.group for shipment in self._shipments.values()]
-        return len(self._waiting) + sum(letter.open_events for group in groups for letter in group.letters)
+        groups = [*self._backlog.groups(), *(shipment.group for shipment in self._shipments.values())]
+        return self._backlog.waiting + sum(letter.open_events for group in groups for letter in group.letters)
 
     @property
     def quiet(self) -> bool:
         """Nothing is in flight and nothing waits."""
-        return not (self._shipments or self._waiting or self._due or self._later)
+        return not self._shipments and self._backlog.empty
 
     def close(self) -> None:
         """Close all connections. What was not settled never will be."""
         self._closed = True
-        self._waiting.clear()
-        self._due.clear()
-        self._later.clear()
+        self._backlog.clear()
         if self._alarm is not None:
             self._alarm.cancel()
         for task in self._dials:
@@ -158,13 +152,13 @@ class Pool:
         if self._closed:
             return
         now = self._context.clock.monotonic_ms()
-        while self._later and self._later[0][0] <= now:
-            self._due.append(heapq.heappop(self._later)[2])
-        if self._health.failing:
-            self._reroute()
+        backlog, health = self._backlog, self._health
+        backlog.wake(now)
+        if health.failing:
+            backlog.reroute()
         orders, dials = self._plan(now)
-        if self._health.failing:
-            self._expire(now)  # what could not leave now; what could has its last try
+        if health.failing:
+            backlog.expire(now, health.last_error)  # what could not leave now; what could has its last try
         for connection, group in orders:
             self._ship(connection, group, now)
         for _ in range(dials):
@@ -179,22 +173,22 @@ class Pool:
     def _plan(self, now: int) -> tuple[list[tuple[HttpConnection, Group]], int]:
         """What leaves on which connection, and how many connections to open for the rest."""
         orders: list[tuple[HttpConnection, Group]] = []
-        if not self._waiting and not self._due:
+        backlog, health = self._backlog, self._health
+        if not backlog.pending:
             return orders, 0
         room = self._room(now)
-        wanted = min(room, len(self._due) + len(self._waiting))
-        fresh = max(1, wanted - len(self._due))
-        share = -(-len(self._waiting) // fresh)
+        wanted = min(room, backlog.groups_due + backlog.waiting)
+        share = -(-backlog.waiting // max(1, wanted - backlog.groups_due))
         while wanted and self._idle:
-            group = self._next_group(share, now)
+            # While away, the failed group at hand may itself be the reason: try a fresh one every other time.
+            group = backlog.next_group(share, fresh_first=health.away and health.probes % 2 == 1)
             if group is None:
                 return orders, 0
-            connection = self._idle.pop()
-            orders.append((connection, group))
+            orders.append((self._idle.pop(), group))
             wanted -= 1
-        if not self._waiting and not self._due:
+        if not backlog.pending or now < self._dial_after_ms:
             return orders, 0
-        return orders, max(0, wanted - self._dialing) if now >= self._dial_after_ms else 0
+        return orders, max(0, wanted - self._dialing)
 
     def _room(self, now: int) -> int:
         """How many more requests may be in flight."""
@@ -202,91 +196,16 @@ class Pool:
             return 1 if self._health.may_probe(now) and not self._shipments else 0
         return max(0, self._throttle.limit - len(self._shipments))
 
-    def _next_group(self, share: int, now: int) -> Group | None:
-        """The next request's letters: failed ones first, else up to `share` mailboxes that wait."""
-        while self._due:
-            if self._health.away and self._waiting and self._health.probes % 2:
-                # The group at hand may itself be why the release looks away: try a fresh one every other time.
-                break
-            group = self._due.popleft()
-            if self._stays(group):
-                return group
-        pool = self.route.pool
-        window_ms = round(self.route.timeouts.retry_window_s * 1000)
-        letters: list[Letter] = []
-        events, size = pool.batch_events, pool.batch_bytes
-        while self._waiting and events > 0 and size > 0 and len(letters) < share:
-            mailbox, since = self._waiting.popleft()
-            if self._context.belongs_elsewhere(mailbox, self.release):
-                self._context.ready(mailbox, since)
-                continue
-            parcel = mailbox.take(events, size)
-            if parcel.events:
-                letters.append(Letter(mailbox, parcel, since + window_ms))
-                events -= len(parcel.events)
-                size -= sum([len(getattr(event, "payload", "")) or 256 for event in parcel.events])
-        return Group(letters) if letters else None
-
-    def _stays(self, group: Group) -> bool:
-        """Hand on letters whose session has another release now; get the others ready. False: none is left."""
-        staying = []
-        for letter in group.letters:
-            if self._context.belongs_elsewhere(letter.mailbox, self.release):
-                self._context.adopt(letter)
-            else:
-                letter.next_parcel(group.most, self.release.sha)
-                staying.append(letter)
-        group.letters = staying
-        return bool(staying)
-
-    def _reroute(self) -> None:
-        """Hand on everything that waits here but belongs to another release now."""
-        elsewhere = self._context.belongs_elsewhere
-        for _ in range(len(self._waiting)):
-            mailbox, since = self._waiting.popleft()
-            if elsewhere(mailbox, self.release):
-                self._context.ready(mailbox, since)
-            else:
-                self._waiting.append((mailbox, since))
-        groups = [*self._due, *(group for _, _, group in self._later)]
-        for group in groups:
-            for letter in group.letters:
-                if elsewhere(letter.mailbox, self.release):
-                    self._context.adopt(letter)
-            group.letters = [x for x in group.letters if not elsewhere(x.mailbox, self.release)]
-        self._due = deque(group for group in self._due if group.letters)
-        self._later = [entry for entry in self._later if entry[2].letters]
-        heapq.heapify(self._later)
-
-    def _expire(self, now: int) -> None:
-        """Give up on what has waited for a whole window without an answer of the release to anything."""
-        window_ms = round(self.route.timeouts.retry_window_s * 1000)
-        while self._waiting and self._waiting[0][1] + window_ms <= now:
-            mailbox, since = self._waiting.popleft()
-            parcel = mailbox.take(1_000_000, 1 << 40)
-            if parcel.events:
-                self._give_up(Letter(mailbox, parcel, since + window_ms))
-        for group in list(self._due):
-            if group.expires_ms <= now and group.failures:
-                self._due.remove(group)
-                late = [letter for letter in group.letters if letter.expires_ms <= now]
-                group.letters = [letter for letter in group.letters if letter.expires_ms > now]
-                if group.letters:
-                    self._due.append(group)
-                for letter in late:
-                    self._give_up(letter)
-
     def _arm(self, now: int) -> None:
         """One alarm: for the next group that is due, the next try of an absent release, the next window's end."""
-        dues = [self._later[0][0]] if self._later else []
-        if self._health.failing:
-            window_ms = round(self.route.timeouts.retry_window_s * 1000)
-            if self._waiting:
-                dues.append(self._waiting[0][1] + window_ms)
-            dues.extend([group.expires_ms for group in self._due])
-        if self._waiting or self._due:
-            if self._health.away and not self._shipments and not self._dialing:
-                dues.append(self._health.probe_ms)
+        health = self._health
+        dues = []
+        due = self._backlog.wake_at(failing=health.failing)
+        if due is not None:
+            dues.append(due)
+        if self._backlog.pending:
+            if health.away and not self._shipments and not self._dialing:
+                dues.append(health.probe_ms)
             if self._dial_after_ms > now:
                 dues.append(self._dial_after_ms)
         if self._alarm is not None:
@@ -377,7 +296,7 @@ class Pool:
         if failure.stale:
             # Not the events' fault and not the release's: another connection, at once.
             self._context.keep_gone(self.release.app, shipment.gone)
-            self._due.appendleft(shipment.group)
+            self._backlog.now([shipment.group])
             return
         self._failed(shipment, failure.phrase, failure.kind, now)
 
@@ -386,7 +305,7 @@ class Pool:
         self._meters.backend_connections.value -= 1
         if connection in self._idle:
             self._idle.remove(connection)
-        if self._waiting or self._due:
+        if self._backlog.pending:
             self._soon()
 
     # -- what answers mean -------------------------------------------------------------------------------------
@@ -403,14 +322,16 @@ class Pool:
         except WireError as error:
             self._failed(shipment, f"unreadable answer: {error}", "garbage", now)
             return
-        if answer.body and self.route.encoding == "auto" and encoding_of(content_type) == "msgpack":
+        if self.route.encoding == "auto" and self._writer.encoding == "json" and "msgpack" in content_type:
             self._writer.use("msgpack")
         if results:
             self._throttle.answered()
             self._answered(now)
-        more = [letter for letter in letters if not self._settle(letter, results)]
-        if more:
-            self._unfinished(shipment.group, more, results, now)
+        unfinished, bad = self._outcomes.results(letters, results)
+        if bad is not None:
+            self._say_bad("release %s: bad result, %s", f"{bad.field}: {bad.problem}")
+        if unfinished:
+            self._unfinished(shipment.group, unfinished, results, now)
 
     def _unfinished(
         self, group: Group, letters: list[Letter], results: Mapping[str, Result | BadResult], now: int
@@ -419,29 +340,13 @@ class Pool:
         alone = group.events == 1
         for letter in letters:
             if all(event.id in results for event in letter.parcel.events):
-                self._due.append(Group([letter]))
+                self._backlog.now([Group([letter])])
             elif alone:
                 group.failures += 1
                 self._meters.request_failures["left out"].value += 1
-                self._put_off([group], "event left out of results", now)
+                self._backlog.later([group], "event left out of results", now)
             else:
-                self._due.append(Group([letter], most=1))
-
-    def _settle(self, letter: Letter, results: Mapping[str, Result | BadResult]) -> bool:
-        """Hand the results to the mailbox. False: some events have no outcome yet."""
-        settled = letter.answered(results)
-        meters = self._meters
-        wall = self._context.clock.wall_ms()
-        for event, outcome in settled:
-            if type(outcome) is BadResult:
-                meters.bad_results.value += 1
-                self._say_bad("release %s: bad result, %s", f"{outcome.field}: {outcome.problem}")
-            else:
-                meters.events_delivered.value += 1
-            meters.event_seconds.observe((wall - event.at) / 1000)
-        if settled:
-            self._context.settle(letter.mailbox, settled)
-        return not letter.open_events
+                self._backlog.now([Group([letter], most=1)])
 
     def _refused(self, shipment: Shipment, answer: Answer, now: int) -> None:
         """A 4xx. In a batch nobody knows who is meant: halves, at once. Alone it is a verdict."""
@@ -451,11 +356,11 @@ class Pool:
         if answer.status == 415 and shipment.encoding == "msgpack" and self.route.encoding == "auto":
             # A release behind the same name that does not know msgpack (any more).
             self._writer.use("json")
-            self._due.append(group)
+            self._backlog.now([group])
             return
         self._meters.request_failures["refused"].value += 1
         if group.events > 1:
-            self._due.extend(group.split(2))
+            self._backlog.now(group.split(2))
             return
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
         headers = tuple((name, value) for name, value in fields if name.lower() not in HOP_BY_HOP)
@@ -469,11 +374,9 @@ class Pool:
 
     def _end(self, group: Group, outcome: Refused) -> None:
         for letter in group.letters:
-            settled = letter.ended(outcome)
-            self._meters.events_refused.value += sum([found is outcome for _, found in settled])
-            self._context.settle(letter.mailbox, settled)
-            if letter.open_events:
-                self._due.append(Group([letter]))
+            self._outcomes.refused(letter, outcome)
+            if not letter.done:
+                self._backlog.now([Group([letter])])
 
     def _failed(
         self,
@@ -495,30 +398,7 @@ class Pool:
         group.failures += 1
         try_ms = round(self.route.timeouts.request_s * 1000) if kind == "timeout" else 0
         parts = 1 if whole else pieces(group.events, group.expires_ms - now, try_ms)
-        self._put_off(group.split(parts), phrase, now, after_ms)
-
-    def _put_off(self, groups: Sequence[Group], phrase: str, now: int, after_ms: int | None = None) -> None:
-        """Try these again after a while; the last time when their window ends."""
-        for group in groups:
-            late = [letter for letter in group.letters if letter.expires_ms <= now]
-            for letter in late:
-                self._give_up(letter, phrase, after_ms)
-            if late:
-                group.letters = [letter for letter in group.letters if letter.expires_ms > now]
-            if not group.letters:
-                continue
-            group.told = after_ms is not None
-            wait = after_ms if after_ms is not None else backoff_ms(group.failures, self._context.random)
-            group.due_ms = min(now + wait, group.expires_ms)
-            self._pushes += 1
-            heapq.heappush(self._later, (group.due_ms, self._pushes, group))
-
-    def _give_up(self, letter: Letter, phrase: str | None = None, after_ms: int | None = None) -> None:
-        after_s = EXPIRED_RETRY_AFTER_S if after_ms is None else max(1, -(-after_ms // 1000))
-        outcome = Expired(phrase or self._health.last_error, after_s)
-        settled = letter.given_up(outcome)
-        self._meters.events_expired.value += sum([found is outcome for _, found in settled])
-        self._context.settle(letter.mailbox, settled)
+        self._backlog.later(group.split(parts), phrase, now, after_ms)
 
     def _answered(self, now: int) -> None:
         """The release gave an answer that means something: it is there."""
@@ -528,14 +408,7 @@ class Pool:
         if away_ms is None:
             return
         _log.info("route %s: release %s is back after %.1f s", self.route.name, self.release.sha, away_ms / 1000)
-        kept = []
-        for entry in self._later:
-            if entry[2].told:
-                kept.append(entry)
-            else:
-                self._due.append(entry[2])
-        heapq.heapify(kept)
-        self._later = kept
+        self._backlog.wake_all()
 
     def _retry_after(self, answer: Answer) -> int | None:
         value = answer.header(b"retry-after")
