@@ -67,7 +67,7 @@ class Edge:
             str(context.index), {"version": version("holdfast"), "python": platform.python_version()}
         )
         edge_id = new_edge_id(context.index)
-        store = open_store(settings.edge, edge_id, clock)
+        store = open_store(settings.edge, edge_id, clock, meters=self._metrics.process)
         policies = ChannelPolicies(settings.channels)
         post = Post()
         self._services = services = Services(

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from edge.errors import FenceRefused, StoreError, StoreRefused, StoreUnavailable
 from edge.store.scripts import ALL
 from edge.store.wire import REPLY_ERROR, Reply, Wire, ask, pack
+from edge.telemetry.metrics import ProcessMeters
 
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MOST_S = 2.0
@@ -92,7 +93,7 @@ def translate(reply: Exception, name: str) -> StoreError:
 class LaneOwner(Protocol):
     """What a lane needs from the router above it."""
 
-    round_trips: int
+    meters: ProcessMeters
 
     async def connect(self, lane: Lane) -> Wire:
         """A new wire for this lane. Raises StoreUnavailable."""
@@ -166,7 +167,7 @@ class Lane:
             parts.append(command.packed)
             out.append(command)
         self.waiting.clear()
-        self._owner.round_trips += 1
+        self._owner.meters.store_round_trips.value += 1
         wire.write(b"".join(parts))
 
     def _replies(self, replies: Sequence[Reply]) -> None:
@@ -250,6 +251,7 @@ class Lane:
                 kept.append(command)
             else:
                 failed += 1
+                self._owner.meters.store_refused["lost"].value += 1
                 command.fail(StoreUnavailable(f"{reason}; the command was out and may have run"))
         self._out.clear()
         self.waiting.extendleft(reversed(kept))
@@ -306,6 +308,7 @@ class Lane:
             self.waiting, late = _split(self.waiting, now)
             for command in late:
                 command.fail(StoreUnavailable(f"Redis stayed away: {self.name}"))
+            self._owner.meters.store_refused["waited"].value += len(late)
             self._owner.settled(len(late))
         dues = [c.due for c in (next((c for c in self._out if c is not None), None),) if c is not None]
         dues.extend(command.due for command in list(self.waiting)[:1])

@@ -37,12 +37,22 @@ from edge.store.leases import Leases, MailBox
 from edge.store.releases import Releases
 from edge.store.router import Router
 from edge.store.sessions import Sessions
+from edge.telemetry.metrics import ProcessMeters
 
 
-def open_store(settings: EdgeSettings, edge_id: str, clock: Clock, *, prefix: str = "hf:") -> Store:
-    """A store at `settings.redis`, not yet connected (`Store.start`). Keys begin with `prefix`.
+def open_store(
+    settings: EdgeSettings, edge_id: str, clock: Clock, *, prefix: str = "hf:", meters: ProcessMeters | None = None
+) -> Store:
+    """A store at `settings.redis`, not yet connected (`Store.start`). Keys begin with `prefix`. What it does is
+    counted in `meters`.
     Raises ConfigError for a URL that does not parse, OSError for TLS files that cannot be read."""
-    router = Router(parse_address(settings.redis), clock, wait_s=settings.store_wait_s, queue=settings.store_queue)
+    router = Router(
+        parse_address(settings.redis),
+        clock,
+        wait_s=settings.store_wait_s,
+        queue=settings.store_queue,
+        meters=meters or ProcessMeters(),
+    )
     return RedisStore(router, edge_id, Keys(prefix))
 
 
@@ -64,7 +74,7 @@ class RedisStore:
     @property
     def round_trips(self) -> int:
         """Pipelines written so far, over all servers."""
-        return self._router.round_trips
+        return self._router.meters.store_round_trips.value
 
     # ------------------------------------------------------------------ Store
 

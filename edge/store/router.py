@@ -25,16 +25,17 @@ from edge.store.lane import Command, Lane, backoff_s
 from edge.store.scripts import Script
 from edge.store.topology import Cluster, Slots, Topology
 from edge.store.wire import Reply, Wire, dial, pack
+from edge.telemetry.metrics import ProcessMeters
 
 __all__ = ["Router"]
 
 
 class Router:
-    """Commands in, futures out. `round_trips` counts the pipelines that were written."""
+    """Commands in, futures out. `meters` counts commands, the pipelines they were written in, and refusals."""
 
-    def __init__(self, address: Address, clock: Clock, *, wait_s: float, queue: int) -> None:
+    def __init__(self, address: Address, clock: Clock, *, wait_s: float, queue: int, meters: ProcessMeters) -> None:
         self.address = address
-        self.round_trips = 0
+        self.meters = meters
         self.wait_s = wait_s
         self.connect_s = min(wait_s, 5.0)
         self._queue = queue
@@ -106,6 +107,7 @@ class Router:
         loop = self._loop
         if self._waiting >= self._queue or self._closed:
             why = "the store is closed" if self._closed else f"{self._waiting} commands are waiting for Redis"
+            self.meters.store_refused["closed" if self._closed else "queue"].value += 1
             return self.refused(StoreUnavailable(f"{why}: {self._health.error or 'it is busy'}"))
         try:
             packed = pack(args)
@@ -114,6 +116,7 @@ class Router:
             return self.refused(StoreRefused(f"{name}: cannot be sent: {error}"))
         future: Future[Any] = loop.create_future()
         self._waiting += 1
+        self.meters.store_commands.value += 1
         due = loop.time() + self.wait_s
         if self._timer is None:
             self._timer = loop.call_at(due, self._expire)
@@ -155,6 +158,7 @@ class Router:
             self._limbo = deque(command for command in self._limbo if command.due > now)
             for command in late:
                 command.fail(StoreUnavailable(f"Redis stayed away: {self._health.error}"))
+            self.meters.store_refused["waited"].value += len(late)
             self.settled(len(late))
         dues = [due for lane in self._lanes.values() if (due := lane.expire(now)) is not None]
         dues.extend(command.due for command in list(self._limbo)[:1])

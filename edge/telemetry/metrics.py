@@ -183,7 +183,9 @@ class ProcessMeters:
     store_round_trips: Counter = _counter("store_round_trips", "Pipelines written to Redis.")
     store_commands: Counter = _counter("store_commands", "Commands written to Redis.")
     store_refused: Counters = _counters(
-        "store_refused", "reason", "Commands refused without an answer of Redis, by reason."
+        "store_refused",
+        "reason",
+        "Commands refused without an answer of Redis: queue (full), waited (too long), lost (may have run), closed.",
     )
     publications_published: Counter = _counter("publications_published", "Publications this worker gave to the store.")
     publications_received: Counter = _counter("publications_received", "Publications the bus delivered to this worker.")

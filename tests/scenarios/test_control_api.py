@@ -170,6 +170,9 @@ async def test_metrics_add_up_over_the_workers(tmp_path: Path) -> None:
             assert total(samples, "holdfast_batch_size_events_sum", **route) == 4 * len(guests)
             assert total(samples, "holdfast_store_up") == 2
             assert total(samples, "holdfast_lease_held") == 2
+            trips = total(samples, "holdfast_store_round_trips_total")
+            assert 0 < trips <= total(samples, "holdfast_store_commands_total")
+            assert total(samples, "holdfast_store_refused_total") == 0
             for worker in ("0", "1"):
                 here = [guest for guest in guests if guest.worker == worker]
                 assert total(samples, "holdfast_sessions", worker=worker) == len(here)
@@ -195,7 +198,9 @@ async def test_readiness_says_that_the_store_is_away_and_metrics_go_on(tmp_path:
             assert (await ask(edge, "GET", "/livez")).status_code == 200
             refused = await ask(edge, "POST", "/v1/channels/room/publications", json={"text": "x"})
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_unavailable")
-            assert total(await metrics_of(edge), "holdfast_store_up") == 0
+            samples = await metrics_of(edge)
+            assert total(samples, "holdfast_store_up") == 0
+            assert total(samples, "holdfast_store_refused_total", reason="waited") > 0
             redis.start()
             await edge.until_ready()
             again = await ask(edge, "POST", "/v1/channels/room/publications", json={"text": "x"})
