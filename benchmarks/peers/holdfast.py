@@ -83,12 +83,12 @@ def edge(
     settings = folder / "holdfast.toml"
     settings.write_text(
         f'[edge]\nlisten = ["127.0.0.1:{listen}"]\ncontrol = "127.0.0.1:{control}"\n'
-        f'data_dir = "{folder}/data"\nworkers = 1\nlog_level = "warning"\n'
+        f'data_dir = "{folder}/data"\nworkers = 1\nlog_level = "warning"\ndrain_delay_s = 0\ndrain_window_s = 0\n'
         f'[[route]]\nbackend = "{backend}"\nencoding = "{encoding}"\n'
         f"[route.timeouts]\nping_s = {_NO_PINGS}\n"
         f"[route.pool]\nbatch_events = {batch_events}\n"
     )
-    command = [sys.executable, "-m", "edge.cli", "serve", "--config", str(settings)]
+    command = [sys.executable, "-m", "edge", "serve", "--config", str(settings)]
     # The project's folder is named, because the working directory is the scratch one.
     with Daemon(command, folder, cores.server, {"PYTHONPATH": str(project_folder())}) as daemon:
         daemon.wait_for(lambda: _READY in daemon.tail(), _READY)
