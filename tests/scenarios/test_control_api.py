@@ -202,7 +202,7 @@ async def test_readiness_says_that_the_store_is_away_and_metrics_go_on(tmp_path:
             assert total(samples, "holdfast_store_up") == 0
             assert total(samples, "holdfast_store_refused_total", reason="waited") > 0
             redis.start()
-            await edge.until_ready()
+            await wait_until(lambda: _everybody_is_ready(edge), "both workers are ready again")
             again = await ask(edge, "POST", "/v1/channels/room/publications", json={"text": "x"})
             assert again.status_code == 200
 
@@ -213,6 +213,10 @@ async def _why_nobody_is_ready(edge: Edge) -> list[str]:
     if any(answer.status_code != 503 for answer in answers):
         return []
     return [reason for answer in answers for reason in answer.json()["reasons"]]
+
+
+async def _everybody_is_ready(edge: Edge) -> bool:
+    return all([(await ask(edge, "GET", "/readyz")).status_code == 200 for _ in range(ASKED)])
 
 
 async def test_with_a_token_only_probes_and_the_description_are_open(tmp_path: Path) -> None:
