@@ -49,7 +49,7 @@ class BusNode:
         self._sharded = False
         self._sent: set[bytes] = set()
         """Names the server will count as subscribed once it has read all we wrote."""
-        self._asked: deque[list[bytes]] = deque()
+        self._asked: deque[set[bytes]] = deque()
         """Names of each SUBSCRIBE that is out; replies come in this order."""
         self._leaving: dict[bytes, int] = {}
         """Name → UNSUBSCRIBEs that are out."""
@@ -83,6 +83,8 @@ class BusNode:
             if self._wanted(name):
                 if name not in self._sent:
                     joining.append(name)
+                elif not self._awaited(name):
+                    self._bus.confirmed(name)  # given up and wanted again before we wrote a word of it
             elif name in self._sent:
                 leaving.append(name)
         parts: list[bytes] = []
@@ -92,11 +94,15 @@ class BusNode:
                 self._leaving[name] = self._leaving.get(name, 0) + 1
         for names in self._commands(joining):
             parts.append(pack((b"SSUBSCRIBE" if self._sharded else b"SUBSCRIBE", *names)))
-            self._asked.append(names)
+            self._asked.append(set(names))
         self._sent.difference_update(leaving)
         self._sent.update(joining)
         if parts:
             wire.write(b"".join(parts))
+
+    def _awaited(self, name: bytes) -> bool:
+        """A SUBSCRIBE to `name` is out."""
+        return any(name in names for names in self._asked)
 
     def _commands(self, names: list[bytes]) -> list[list[bytes]]:
         """Sharded channels of one command must share a slot."""
@@ -125,10 +131,10 @@ class BusNode:
 
     def _joined(self, name: bytes) -> None:
         names = self._asked[0]
-        names.remove(name)
+        names.discard(name)
         if not names:
             self._asked.popleft()
-        if name in self._sent and not any(name in later for later in self._asked):
+        if name in self._sent and not self._awaited(name):
             self._bus.confirmed(name)
         self._settle()
 
@@ -150,7 +156,7 @@ class BusNode:
             names = self._asked.popleft()
             self._sent.difference_update(names)
             self._router.refresh()
-            self._again(names)
+            self._again(list(names))
 
     def _again(self, names: Sequence[bytes]) -> None:
         def touch() -> None:

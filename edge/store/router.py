@@ -53,7 +53,7 @@ class Router:
         self._idle: asyncio.Event | None = None
         """Set when nothing waits any more, while closing."""
         self._up = asyncio.Event()
-        self._down: dict[str, str] = {"": "not connected yet"}
+        self._down: dict[str, str] = {}
         """Why which lane is down; the empty name stands for the installation as a whole."""
         self._health = StoreHealth(False, clock.monotonic_ms(), 0, "not connected yet")
         self._watchers: list[Callable[[bool], None]] = []
@@ -265,7 +265,7 @@ class Router:
             raise StoreUnavailable(self._health.error) from None
 
     def _judge(self) -> None:
-        up = not self._down and bool(self._lanes)
+        up = not self._down and bool(self._lanes) and all(lane.up for lane in self._lanes.values())
         error = next(iter(self._down.values()), "")
         changed = up != self._health.up
         since = self._clock.monotonic_ms() if changed else self._health.since_ms
