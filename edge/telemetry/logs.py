@@ -43,8 +43,9 @@ class _Masked(logging.Formatter):
         self._secrets: re.Pattern[str] | None = None
 
     def mask(self, secrets: Iterable[Secret]) -> None:
-        """Mask these from now on, as they are and as JSON writes them."""
+        """Mask these from now on: as they are, as ``repr`` writes them, and either as JSON writes it."""
         found = {secret.value for secret in secrets if len(secret.value) >= SHORTEST_MASKED}
+        found |= {repr(value)[1:-1] for value in found}
         found |= {json.dumps(value, ensure_ascii=ascii)[1:-1] for value in found for ascii in (True, False)}
         # The longest first: one secret may be the beginning of another.
         ordered = sorted(found, key=len, reverse=True)

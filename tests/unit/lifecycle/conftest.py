@@ -160,3 +160,10 @@ def tiny(tmp_path: Path) -> Iterator[Callable[..., TinyEdge]]:
     yield start
     for edge in edges:
         edge.close()
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a path short enough for unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="hf-") as folder:
+        yield Path(folder)
