@@ -93,6 +93,7 @@ class Drain:
         self.phase = Phase.DELAY
         self._plan = plan
         self._until_ms = now_ms + round(plan.delay_s * 1000)
+        self._window_ms = round(plan.window_s * 1000)
         self._window_start_ms = 0
         self._total = 0
         self._closed = 0
@@ -129,7 +130,7 @@ class Drain:
         # Handshakes that were under way when the listeners closed still become clients: they join the count.
         self._total = max(self._total, self._closed + clients)
         gone = self._total - self._closed - clients
-        window_ms = 0 if self._hurried else round(self._plan.window_s * 1000)
+        window_ms = 0 if self._hurried else self._window_ms
         elapsed_ms = now_ms - self._window_start_ms
         count = min(closes_due(self._total, self._closed + gone, elapsed_ms, window_ms), clients)
         self._closed += count
@@ -143,7 +144,9 @@ class Drain:
         match self.phase:
             case Phase.DELAY:
                 return now_ms if self._hurried else self._until_ms
+            case Phase.CLOSING:
+                return now_ms if self._hurried else min(now_ms + TICK_MS, self._window_start_ms + self._window_ms)
+            case Phase.FINISHING:
+                return min(now_ms + TICK_MS, max(self._end_ms, now_ms))
             case Phase.OVER:
                 return now_ms
-            case _:
-                return min(now_ms + TICK_MS, max(self._end_ms, now_ms))
