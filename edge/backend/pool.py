@@ -26,7 +26,7 @@ from edge.backend.letters import Group, Letter
 from edge.backend.outcomes import Outcomes
 from edge.backend.request import RequestWriter
 from edge.config import RouteSettings
-from edge.errors import BackendError, WireError
+from edge.errors import BackendError, ConfigError, WireError
 from edge.model.health import Health
 from edge.model.retry import (
     Throttle,
@@ -63,6 +63,16 @@ class Shipment:
     encoding: str
 
 
+def target_of(route: RouteSettings, release: Release) -> Target:
+    """Where the release is. A URL that no backend can have (the control API refuses those) becomes a target that does
+    not resolve: its sessions wait and are told like those of any release that is away."""
+    try:
+        return Target.parse(release.url, route.callback_path)
+    except ConfigError as error:
+        _log.error("route %s: %s", route.name, error)
+        return Target(tls=False, host="url.invalid", port=9, authority="url.invalid", path="/")
+
+
 class Pool:
     """Requests to `release`, on behalf of the mailboxes of one route."""
 
@@ -72,8 +82,9 @@ class Pool:
         self.release = release
         self.used_ms = context.clock.monotonic_ms()
         self._meters = context.metrics.route(route.name, release.sha)
-        self._dialer = Dialer(Target.parse(release.url, route.callback_path), context.clock)
-        self._writer = RequestWriter(context.edge_id, route, release, self._dialer.target)
+        target = target_of(route, release)
+        self._dialer = Dialer(target, context.clock)
+        self._writer = RequestWriter(context.edge_id, route, release, target)
         self._throttle = Throttle(route.pool.slots)
         self._outcomes = Outcomes(context, self._meters)
         self._backlog = Backlog(context, route, release, self._outcomes)

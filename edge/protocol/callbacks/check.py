@@ -59,11 +59,15 @@ def parse_actions(obj: object, *, from_json: bool) -> tuple[Action, ...]:
     """
     if type(obj) is not list:
         raise FieldError("actions", "must be a list")
-    actions = []
+    actions: list[Action] = []
     for index, item in enumerate(obj):
         if type(item) is not dict:
             raise FieldError(f"actions[{index}]", "must be a map")
         kind = item.get("type")
+        if kind == "send" and len(item) == 2 and type(text := item.get("text")) is str and text.isascii():
+            # Nearly all there are, and nothing left to check.
+            actions.append(Send(text))
+            continue
         parse = _PARSERS.get(kind) if type(kind) is str else None
         if parse is None:
             problem = "is missing" if kind is None else f"unknown action {_show(kind)}"
