@@ -180,12 +180,13 @@ class ChannelStore(Protocol):
         ...
 
     def position(self, channel: str) -> Future[Position]:
-        """The newest position; NO_POSITION when the channel has no history."""
+        """The newest position; NO_POSITION when the channel has no history (also: nothing was ever published on it)."""
         ...
 
     def subscribe(self, channel: str) -> Future[None]:
         """This process wants `channel`: done when Redis has confirmed it, from when on every publication is passed to
-        the bus listener. Idempotent. Kept over reconnects without being asked again."""
+        the bus listener. Idempotent. Kept over reconnects without being asked again, also after `StoreUnavailable`
+        (not confirmed in time): only `unsubscribe` ends it, and refuses those who still wait."""
         ...
 
     def unsubscribe(self, channel: str) -> None: ...

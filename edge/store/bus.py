@@ -78,7 +78,10 @@ class Bus:
             return
         self._recovering.discard(name)
         for waiter in wish.waiters:
-            waiter.cancel()
+            if not waiter.done():
+                # Not a cancellation: that would end the task which awaits it.
+                waiter.set_exception(StoreUnavailable("unsubscribed before Redis had confirmed"))
+                waiter.exception()  # whoever gave the channel up need not look
         if wish.node is not None:
             wish.node.touch(name)
 

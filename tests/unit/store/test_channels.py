@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from edge.errors import StoreRefused
+from edge.errors import StoreRefused, StoreUnavailable
 from edge.store.base import NO_POSITION, HistoryPolicy, Position, Publication
 from edge.store.channels import decode, encode
 from tests.support.waiting import wait_until
@@ -176,6 +176,14 @@ async def test_unsubscribing_and_subscribing_again_in_one_tick_works_out(edge: E
     await other.store.publish("gone", "not heard", HistoryPolicy())
     await other.store.publish("room", "heard", HistoryPolicy())
     assert [p.payload for p in await heard(edge, 1)] == ["heard"]
+
+
+async def test_who_waits_for_a_channel_that_is_given_up_is_told(edge: Edge) -> None:
+    waiting = edge.store.subscribe("room")
+    edge.store.unsubscribe("room")
+    with pytest.raises(StoreUnavailable, match="unsubscribed"):
+        await waiting
+    await edge.store.subscribe("room")
 
 
 async def test_a_listener_that_raises_costs_one_publication(edge: Edge, other: Edge) -> None:
