@@ -55,15 +55,17 @@ class Slot:
             code = await self._live()
             if self._stopping.is_set():
                 return
+            died_young = loop.time() - born < YOUNG_S
             if code == 0:
+                wait_s = BACKOFF_S[0] if died_young else 0.0
                 _log.info("worker %d went down when it was told to; starting another", self.index)
-                continue
-            young = young + 1 if loop.time() - born < YOUNG_S else 0
-            cause = self._failure or _cause(code)
-            if young >= YOUNG_DEATHS:
-                raise GaveUp(f"worker {self.index} died {young} times within its first {YOUNG_S:g} s: {cause}")
-            wait_s = min(BACKOFF_S[0] * 2 ** (young - 1), BACKOFF_S[1]) if young else 0.0
-            _log.error("worker %d died (%s); starting another in %g s", self.index, cause, wait_s)
+            else:
+                young = young + 1 if died_young else 0
+                cause = self._failure or _cause(code)
+                if young >= YOUNG_DEATHS:
+                    raise GaveUp(f"worker {self.index} died {young} times within its first {YOUNG_S:g} s: {cause}")
+                wait_s = min(BACKOFF_S[0] * 2 ** (young - 1), BACKOFF_S[1]) if young else 0.0
+                _log.error("worker %d died (%s); starting another in %g s", self.index, cause, wait_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._stopping.wait()
