@@ -18,10 +18,14 @@ from edge.errors import (
     NotConfirmed,
     NotFound,
     SessionGone,
+    StoreError,
+    StoreRefused,
     StoreUnavailable,
 )
 from edge.model.release import ReleaseTable
 from edge.store.base import Publication, SessionRow
+
+_SOON = {"Retry-After": "1"}
 
 
 def answer(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -67,11 +71,13 @@ def problem_of(error: Exception) -> Response:
         case SessionGone():
             return problem(410, "gone", str(error) or "the session has ended")
         case StoreUnavailable():
-            return problem(503, "store_unavailable", "Redis is away; try again", headers={"Retry-After": "1"})
+            return problem(503, "store_unavailable", "Redis is away; try again", headers=_SOON)
         case FenceRefused():
-            return problem(
-                503, "moving", "the session is moving to another edge; try again", headers={"Retry-After": "1"}
-            )
+            return problem(503, "moving", "the session is moving to another edge; try again", headers=_SOON)
+        case StoreRefused():
+            return internal_problem()
+        case StoreError():
+            return problem(503, "not_carried_out", str(error), headers=_SOON)
         case NotConfirmed():
             return problem(504, "not_confirmed", str(error) or "nobody confirmed it in time; it may have happened")
         case _:

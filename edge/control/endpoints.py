@@ -59,7 +59,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         "Close the client's connection and end the session.",
         sessions.end,
         {200: "Outcome"},
-        (400, *_SESSION_ERRORS, 504),
+        (400, *_SESSION_ERRORS, 409, 504),
         (
             Parameter("code", "close code: 1000 (when absent), 1008, 1011–1013, 3000–4999", "integer"),
             Parameter("reason", "up to 123 bytes"),
@@ -71,7 +71,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         "Act on a session, wherever it lives.",
         sessions.act,
         {200: "Outcome"},
-        (400, *_SESSION_ERRORS, 408, 413, 415, 504),
+        (400, *_SESSION_ERRORS, 408, 409, 413, 415, 504),
         body="Order",
     ),
     Endpoint(

@@ -41,7 +41,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Answer to `Order`: `outcome` is ``done``, ``gone`` or ``refused``; `detail` is for people."""
+    """Answer to `Order`: `outcome` is ``done``, ``gone``, ``refused`` or ``failed``; `detail` is for people."""
 
     number: int
     outcome: str

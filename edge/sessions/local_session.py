@@ -19,7 +19,7 @@ from typing import Any
 
 from edge.backend.base import Expired, Outcome, Refused, Release
 from edge.config import LimitSettings, RouteSettings
-from edge.errors import FenceRefused, HoldfastError, SessionGone, StoreError
+from edge.errors import Conflict, FenceRefused, HoldfastError, SessionGone, StoreError
 from edge.model.session import Changes, Flow, Phase, Refusal, Session, plain
 from edge.protocol.callbacks.actions import Accept, Action, BadResult, Reject, Result
 from edge.protocol.callbacks.events import Close, Event, Headers, Message, Open, Parcel
@@ -44,7 +44,7 @@ CLOSE_REASON_BYTES = 123
 class _Task:
     """One answer, or one order from elsewhere, on its way to being applied."""
 
-    __slots__ = ("event", "failure", "outcome", "owed", "reply", "steps")
+    __slots__ = ("event", "failure", "outcome", "owed", "refused", "reply", "steps")
 
     def __init__(self, event: Event | None, outcome: Outcome, reply: Reply | None) -> None:
         self.event = event
@@ -54,6 +54,8 @@ class _Task:
         self.owed = 0
         """Publications given to the store and not yet accepted."""
         self.failure = ""
+        self.refused = False
+        """The failure is a rule of the session's that the order breaks: trying again does not help."""
 
 
 class LocalSession:
@@ -373,7 +375,7 @@ class LocalSession:
         else:
             self.meters.bad_results.value += 1
         if task.reply is not None:
-            task.failure = refusal.reason
+            task.failure, task.refused = refusal.reason, True
             return
         _log.warning("session %s: result refused: %s", self.session, refusal.reason)
         self._fail_open_or_close(task.event, 502, refusal.code, refusal.reason)
@@ -490,7 +492,8 @@ class LocalSession:
     def _finish(self, task: _Task) -> None:
         failure = task.failure
         if task.reply is not None:
-            task.reply(StoreError(failure) if failure else None)
+            error = Conflict(failure) if task.refused else StoreError(failure)
+            task.reply(error if failure else None)
         elif failure:
             _log.warning("session %s: an answer could not be carried out: %s", self.session, failure)
             if task.event is not None:

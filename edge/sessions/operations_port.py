@@ -80,8 +80,8 @@ class Operations(ReleaseOperations, Protocol):
         """Carry out `order` on the session, wherever it lives: its state changes and actions together, under its
         fence, or not at all. Returns when its owner confirmed. Never holds `Accept` or `Reject`.
 
-        `NotFound`, `SessionGone`; `NotConfirmed` when the owner did not answer in time; `FieldError` when the owner
-        refuses an action for what it says (for example a pin to a release that is not there)."""
+        `NotFound`, `SessionGone`; `NotConfirmed` when the owner did not answer in time; `Conflict` when a limit of the
+        session forbids it; `StoreError` when its owner could not do it, and the text says what was done."""
         ...
 
     async def end_session(self, session: str, code: int, reason: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
-from edge.errors import HoldfastError, NotConfirmed, SessionGone, StoreError, WireError
+from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, WireError
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.mail import Count, CountAsked, Letter, Order, Receipt, ReleasesChanged, decode_letter, encode_letter
 from edge.store.base import SessionRow
@@ -85,8 +85,9 @@ class Post:
         self.act(target, result).add_done_callback(done)
 
     def act(self, target: str, result: Result) -> Future[None]:
-        """Carry out `result` on session `target`. Fails with `SessionGone`, `NotConfirmed`, `StoreUnavailable`, or
-        `StoreError` when its owner could not do it (what was and was not done is in the text)."""
+        """Carry out `result` on session `target`. Fails with `SessionGone`, `NotConfirmed`, `StoreUnavailable`,
+        `Conflict` when a limit of the session forbids it, or `StoreError` when its owner could not do it (what was and
+        was not done is in the text)."""
         done: Future[None] = get_running_loop().create_future()
         session = self.services.registry.get(target)
         if session is not None:
@@ -199,7 +200,8 @@ class Post:
             if isinstance(error, SessionGone):
                 receipt = Receipt(order.number, "gone", str(error))
             elif error is not None:
-                receipt = Receipt(order.number, "refused", str(error))
+                outcome = "refused" if isinstance(error, Conflict) else "failed"
+                receipt = Receipt(order.number, outcome, str(error))
             else:
                 receipt = Receipt(order.number, "done")
             self._receipts[key] = receipt
@@ -223,6 +225,8 @@ class Post:
             sent.done.set_result(None)
         elif receipt.outcome == "gone":
             sent.done.set_exception(SessionGone(receipt.detail))
+        elif receipt.outcome == "refused":
+            sent.done.set_exception(Conflict(receipt.detail))
         else:
             sent.done.set_exception(StoreError(receipt.detail))
 

@@ -129,7 +129,11 @@ def _info(name: str, help: str) -> Info:
 
 @dataclass(slots=True)
 class RouteMeters:
-    """The metrics of one route and release. Labels: worker, route, release."""
+    """The metrics of one route and release. Labels: worker, route, release.
+
+    Transports count under an empty release: a connection outlives releases, and a handshake that is refused never had
+    one. An empty route is for handshakes that no route takes. Sessions, events and requests have both.
+    """
 
     connections: Gauge = _gauge("connections", "Client connections that are open now.")
     connections_opened: Counter = _counter("connections_opened", "Client connections accepted.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,17 @@ async def guests_on_both_workers(edge: Edge, path: str = "/ann?room") -> AsyncIt
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, release_urls: Sequence[str] = (), **options: Any
+    folder: Path, release_urls: Sequence[str] = (), limits: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[tuple[Edge, Backend]]:
     async with Backend(folder, APP) as backend:
-        route = {"app": "chat", "backend": backend.url, "release": "first", "release_urls": list(release_urls)}
+        route: dict[str, Any] = {
+            "app": "chat",
+            "backend": backend.url,
+            "release": "first",
+            "release_urls": list(release_urls),
+        }
+        if limits:
+            route["limits"] = dict(limits)
         async with Edge(folder, routes=[route], workers=2, **options) as edge:
             yield edge, backend
 
@@ -138,6 +145,21 @@ async def test_a_session_on_the_other_worker_is_acted_on_seen_and_ended(tmp_path
             assert acted.status_code == 410
         assert (await ask(edge, "GET", "/v1/sessions/never-was-one")).status_code == 404
         assert (await ask(edge, "GET", "/v1/sessions?user=ann")).json() == {"sessions": []}
+
+
+async def test_an_order_that_breaks_a_limit_is_refused_and_nothing_of_it_is_done(tmp_path: Path) -> None:
+    async with running(tmp_path, limits={"subscriptions": 2}) as (edge, _), guests_on_both_workers(edge) as guests:
+        for guest in guests:
+            channels = [{"type": "subscribe", "channel": f"more{number}"} for number in range(2)]
+            body = {"actions": [{"type": "send", "text": "no"}, *channels], "state": {"set": {"no": 1}}}
+            for _ in range(ASKED):
+                refused = await ask(edge, "POST", f"/v1/sessions/{guest.session}/actions", json=body)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+                assert "subscriptions" in refused.json()["error"]["message"]
+            row = (await ask(edge, "GET", f"/v1/sessions/{guest.session}")).json()
+            assert (row["channels"], row["state"]) == (["room"], {"name": "first"})
+            await guest.client.send("still here")
+            assert (await guest.client.expect(2))[1] == "first: 'still here'"
 
 
 async def _gone(edge: Edge, session: str) -> bool:

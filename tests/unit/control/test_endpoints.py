@@ -14,7 +14,16 @@ import pytest
 from edge.config import RouteSettings
 from edge.control import bodies
 from edge.control.endpoints import ENDPOINTS
-from edge.errors import FenceRefused, FieldError, NotConfirmed, SessionGone, StoreRefused, StoreUnavailable
+from edge.errors import (
+    Conflict,
+    FenceRefused,
+    FieldError,
+    NotConfirmed,
+    SessionGone,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from edge.protocol.callbacks.actions import Identify, Publish, Send
 from edge.telemetry.metrics import Metrics
 from tests.unit.control.memory import ROW, MemoryEdge, api
@@ -257,6 +266,8 @@ async def test_an_ending_that_no_close_frame_can_carry_is_refused(
         (StoreUnavailable("redis://user:secret@host"), (503, "store_unavailable", None)),
         (FenceRefused("2 < 3"), (503, "moving", None)),
         (FieldError("actions[0].release", "there is no such release"), (400, "bad_field", "actions[0].release")),
+        (Conflict("too many subscriptions"), (409, "conflict", None)),
+        (StoreError("nothing of it was done"), (503, "not_carried_out", None)),
         (StoreRefused("ERR secret"), (500, "internal", None)),
     ],
 )
