@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from edge.config import LimitSettings
+
 BURST_S = 2.0
 """A client may spend this many seconds' worth at once (spec: twice the sustained rate)."""
 
@@ -30,6 +32,24 @@ class TokenBucket:
             return False
         self._spent += amount
         return True
+
+
+class Rates:
+    """One connection's messages/s and bytes/s."""
+
+    __slots__ = ("_bytes", "_messages")
+
+    def __init__(self, now_ms: int) -> None:
+        self._messages = TokenBucket(now_ms)
+        self._bytes = TokenBucket(now_ms)
+
+    def exceeded(self, size: int, now_ms: int, limits: LimitSettings) -> str:
+        """Spend one message of `size` bytes: the name of the limit that it goes over, or nothing."""
+        if limits.messages_per_s and not self._messages.take(1, now_ms, limits.messages_per_s):
+            return "messages_per_s"
+        if limits.bytes_per_s and not self._bytes.take(size, now_ms, limits.bytes_per_s):
+            return "bytes_per_s"
+        return ""
 
 
 class AddressCounts:

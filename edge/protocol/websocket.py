@@ -68,6 +68,7 @@ class Violation:
     limit: str = ""
 
 
+_ENDS = (Goodbye, Violation)
 Heard = str | bytes | Pinged | Ponged | Goodbye | Violation
 """A whole message (str for text, bytes for binary), or one of the above."""
 
@@ -162,7 +163,7 @@ class FrameReader:
             self._feed(data, limits, heard)
         except _Broken as broken:
             heard.append(broken.violation)
-        if heard and isinstance(heard[-1], Goodbye | Violation):
+        if heard and type(heard[-1]) in _ENDS:
             self.ended = True
             self._rest, self._frame, self._message = b"", None, None
         return heard
@@ -174,7 +175,9 @@ class FrameReader:
         at, end = 0, len(data)
         if self._frame is not None:
             at = self._payload(self._frame, data, 0, limits, heard)
-        whole = min(limits.message_bytes or _UNLIMITED, limits.frame_bytes or _UNLIMITED)
+        whole, largest_frame = limits.message_bytes or _UNLIMITED, limits.frame_bytes
+        if 0 < largest_frame < whole:
+            whole = largest_frame
         while end - at >= 2:
             # The common case: a whole message in one frame under 64 KiB. First bytes 0x81 and 0x82 are text and
             # binary with FIN and without reserved bits; 0x80 in the second is the mask bit, which a client must set.

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 from dataclasses import dataclass
 from typing import Any
 
-from edge.model.limits import TokenBucket
+from edge.config import LimitSettings
+from edge.model.limits import Rates
+from edge.model.silence import Step, first_look, judge
 from edge.protocol.callbacks.events import Headers
 from edge.protocol.websocket import (
     FrameReader,
@@ -46,7 +47,7 @@ from edge.transports.handshake import EARLY_BYTES, Handshake, Refusal, RequestHe
 from edge.transports.outbox import Outbox
 from edge.transports.reception import Reception, count_refusal
 
-_log = logging.getLogger("holdfast.websocket")
+RATE_REASONS = {"messages_per_s": "message rate", "bytes_per_s": "byte rate"}
 
 
 class State(enum.Enum):
@@ -105,7 +106,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._handshake: Handshake | None = None
         self._reader: FrameReader | None = None
         self._farewell: Farewell | None = None
-        self._rates: tuple[TokenBucket, TokenBucket] | None = None
+        self._rates: Rates | None = None
         self._address = ""
         self._window_bits = 0
         self._opened = False
@@ -157,7 +158,7 @@ class WebSocketConnection(asyncio.Protocol):
         meters.connections.value += 1
         meters.connections_opened.value += 1
         self._last_seen = self._last_message = self._reception.care.now
-        self._watch()
+        self._reception.care.see(self, first_look(handshake.route.settings.timeouts))
         if handshake.early:
             # Not from inside the session's own call.
             self._reception.loop.call_soon(self.data_received, bytes(handshake.early))
@@ -197,7 +198,7 @@ class WebSocketConnection(asyncio.Protocol):
         limits = route.settings.limits
         heard = reader.feed(data, limits)
         if limits.messages_per_s or limits.bytes_per_s:
-            heard = self._within_rates(heard, limits.messages_per_s, limits.bytes_per_s)
+            heard = self._within_rates(heard, limits)
         for item in heard:
             kind = type(item)
             if kind is str or kind is bytes:
@@ -232,18 +233,15 @@ class WebSocketConnection(asyncio.Protocol):
                     cause = "limit" if limit else "client"
                     self._part(Farewell(code, reason, cause, False, encode_close(code, reason)))
 
-    def _within_rates(self, heard: list[Heard], messages_per_s: float, bytes_per_s: float) -> list[Heard]:
+    def _within_rates(self, heard: list[Heard], limits: LimitSettings) -> list[Heard]:
         """As much of `heard` as the rates allow, and a violation in place of the rest."""
         now = self._reception.clock.monotonic_ms()
         if self._rates is None:
-            self._rates = TokenBucket(now), TokenBucket(now)
-        messages, payload = self._rates
+            self._rates = Rates(now)
         for index, item in enumerate(heard):
-            if isinstance(item, str | bytes):
-                if messages_per_s and not messages.take(1, now, messages_per_s):
-                    return [*heard[:index], Violation(1008, "message rate", "messages_per_s")]
-                if bytes_per_s and not payload.take(_size(item), now, bytes_per_s):
-                    return [*heard[:index], Violation(1008, "byte rate", "bytes_per_s")]
+            limit = self._rates.exceeded(_size(item), now, limits) if isinstance(item, str | bytes) else ""
+            if limit:
+                return [*heard[:index], Violation(1008, RATE_REASONS[limit], limit)]
         return heard
 
     def _unheard(self, data: bytes) -> None:
@@ -396,14 +394,6 @@ class WebSocketConnection(asyncio.Protocol):
 
     # Care
 
-    def _watch(self) -> None:
-        """Be looked at when the first of ping and idle end is due."""
-        assert self._route is not None
-        timeouts = self._route.settings.timeouts
-        waits = [wait for wait in (timeouts.ping_s, timeouts.idle_s) if wait > 0]
-        # A reload may turn them on later: look now and then in any case.
-        self._reception.care.see(self, min(waits, default=60.0))
-
     def look(self, now: int) -> int:
         """Called by `Care` when its second has come."""
         if self._state is _OPEN:
@@ -420,29 +410,19 @@ class WebSocketConnection(asyncio.Protocol):
     def _look_open(self, now: int) -> int:
         assert self._route is not None
         timeouts = self._route.settings.timeouts
-        idle_at = self._last_message + _ceil(timeouts.idle_s) if timeouts.idle_s else 0
-        if idle_at and now > idle_at:
-            self._count_limit("idle_s")
-            self._close(Farewell(1000, "idle", "idle"))
-            return 0
-        if self._paused:
-            # We are the silent ones: whether the client lives cannot be told.
-            return now + 1 + _ceil(timeouts.ping_s or 60.0)
-        if self._pinged and self._last_seen >= self._pinged:
-            self._pinged = 0
-        if self._pinged:
-            if now > self._pinged + timeouts.pong_s:
+        step, look_at = judge(now, self._last_seen, self._last_message, self._pinged, self._paused, timeouts)
+        match step:
+            case Step.PING:
+                self._pinged = now
+                self._put(encode_ping())
+            case Step.IDLE:
+                self._count_limit("idle_s")
+                self._close(Farewell(1000, "idle", "idle"))
+            case Step.DEAD:
                 self._count_limit("pong_s")
                 self._farewell = Farewell(1006, "ping timeout", "client")
                 self._transport.abort()
-                return 0
-            return self._pinged + 1 + _ceil(timeouts.pong_s)
-        ping_at = self._last_seen + _ceil(timeouts.ping_s) if timeouts.ping_s else now + 60
-        if timeouts.ping_s and now > ping_at:
-            self._pinged = now
-            self._put(encode_ping())
-            ping_at = now + _ceil(timeouts.pong_s)
-        return 1 + (min(ping_at, idle_at) if idle_at else ping_at)
+        return look_at if self._state is _OPEN else 0
 
     def _count_limit(self, limit: str) -> None:
         assert self._route is not None
@@ -454,7 +434,3 @@ def _size(payload: str | bytes) -> int:
     if isinstance(payload, bytes) or payload.isascii():
         return len(payload)
     return len(payload.encode())
-
-
-def _ceil(seconds: float) -> int:
-    return -int(-seconds // 1)
