@@ -86,6 +86,11 @@ class BackendClient:
         """Events taken and not settled, plus one for each mailbox that waits."""
         return sum([pool.open_events for pool in self._pools.values()])
 
+    @property
+    def pools(self) -> int:
+        """Pairs of route and release that have been used lately."""
+        return len(self._pools)
+
     async def drain(self, deadline_s: float) -> int:
         """Wait until nothing is in flight and nothing waits, `deadline_s` at most. How many events were left."""
         loop = self._context.loop

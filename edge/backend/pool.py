@@ -303,6 +303,8 @@ class Pool:
 
     def failed(self, connection: HttpConnection, failure: Failure) -> None:
         shipment, now = self._back(connection)
+        if self._closed:
+            return
         self._soon()
         if failure.stale:
             # Not the events' fault and not the release's: another connection, at once.
