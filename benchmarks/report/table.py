@@ -78,6 +78,7 @@ BLOCKS = (
         "connections",
         (
             Column("rss_bytes", "RSS bytes/conn", 1, 0),
+            Column("marginal_bytes", "each further", 1, 0),
             Column("pss_bytes", "PSS bytes/conn", 1, 0),
             Column("empty_mib", "empty MiB"),
         ),
@@ -94,6 +95,10 @@ BLOCKS = (
     ),
     Block("sdk", "(e) an SDK backend, batching off and on", "connections", _EVENTS, "cpu_us", ("Holdfast",)),
 )
+
+
+_DISTURBED = 0.2
+"""Cores that others may use before the table warns of it."""
 
 
 def render(table: Medians, verdicts: Sequence[Verdict], failures: Sequence[Failure], absent: Mapping[str, str]) -> str:
@@ -120,6 +125,13 @@ def _block(block: Block, table: Medians, failed: Mapping[Key, Failure], absent: 
                 rows.append([label, peer, *["–"] * len(block.columns), "–"])
             if key in failed:
                 notes.append(f"{label} {peer}: round {failed[key].round} failed: {failed[key].reason}")
+    disturbed = max(
+        (values.get("foreign_busy", 0) for key, values in table.items() if key.case == block.case), default=0
+    )
+    if disturbed > _DISTURBED:
+        notes.append(
+            f"disturbed: other programs took up to {disturbed:.0%} of a core; ratios may hold, absolutes do not"
+        )
     return "\n".join([block.title, *aligned(rows), *(f"  ! {note}" for note in notes)])
 
 

@@ -38,6 +38,12 @@ def test_the_table_shows_ratios_goals_failures_and_who_is_absent() -> None:
     assert sum("not measured" in line for line in lines) == 3
 
 
+@pytest.mark.parametrize(("others", "warned"), [(0.1, False), (1.3, True)])
+def test_a_busy_machine_is_said(others: float, warned: bool) -> None:
+    table = medians([Sample(Key("inbound", "nginx", 50), 1, {"cpu_us": 20.0, "foreign_busy": others})])
+    assert ("took up to 130% of a core" in render(table, [], [], {})) is warned
+
+
 def test_the_record_holds_every_round(tmp_path: Path) -> None:
     table = medians(SAMPLES)
     verdicts = judge(design_goals([50], [], [], []), table)
