@@ -15,9 +15,12 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +43,8 @@ STOP_S = 5.0
 """For `Worker.stop`, on top of `store_wait_s`."""
 HURRIED_STOP_S = 1.0
 """For `Worker.stop` in a hurry."""
+ORPHAN_S = 3.0
+"""For a worker whose supervisor is gone, until it is ended whatever it is doing; its hurried drain takes about one."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -87,6 +92,7 @@ def run_worker(build: Build, link_fd: int) -> int:
     _die_with_parent()
     if os.getppid() != parent:  # it died before we asked to be told
         return 1
+    threading.Thread(target=_end_when_orphaned, args=(os.dup(link_fd),), name="orphan", daemon=True).start()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Frame(build).run(socket.socket(fileno=link_fd)))
 
@@ -95,6 +101,16 @@ def _die_with_parent() -> None:
     """Linux: SIGTERM when the supervisor dies. Elsewhere the end of the link is the only sign of it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end_when_orphaned(link_fd: int) -> None:
+    """Sleeps until the supervisor hangs up. A loop that is stuck could neither see that nor obey a signal, and would
+    hold the port for ever."""
+    link = select.poll()
+    link.register(link_fd, 0)  # hang-up is reported unasked
+    link.poll()
+    time.sleep(ORPHAN_S)
+    os._exit(1)
 
 
 class _Frame:

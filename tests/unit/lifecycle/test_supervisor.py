@@ -177,6 +177,15 @@ def test_workers_do_not_outlive_a_killed_supervisor(tiny: Start) -> None:
     assert held.read() == b"1012\n"
 
 
+def test_even_a_stuck_worker_does_not_outlive_a_killed_supervisor(tiny: Start) -> None:
+    edge = tiny().wait_ready()
+    (pid,) = edge.worker_pids()
+    edge.get("/stuck")
+    wait_for(lambda: _silent(edge.ports[0]), "the worker to be stuck")
+    edge.kill(signal.SIGKILL)
+    wait_for(lambda: gone(pid), "the worker to end")
+
+
 def test_a_signal_that_reaches_workers_twice_does_not_hurry_them(tiny: Start) -> None:
     """systemd signals every process of a service, and the supervisor passes it on."""
     edge = tiny("drain_delay_s = 60").wait_ready()
@@ -318,6 +327,15 @@ def test_a_data_folder_in_use_is_refused(tiny: Start, tmp_path: Path) -> None:
         assert edge.wait() == 1
     assert f"is in use by another Holdfast (process {os.getpid()})" in edge.log
     assert "Traceback" not in edge.log
+
+
+def _silent(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=0.5) as client:
+        client.sendall(b"GET /about HTTP/1.1\r\nhost: x\r\n\r\n")
+        try:
+            return not client.recv(1)
+        except TimeoutError:
+            return True
 
 
 def _children(pid: int) -> list[str]:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from typing import Any
 
 from edge.config import Settings
@@ -53,6 +54,9 @@ class TinyWorker:
             case "/let-go":
                 self.let_go.set()
                 await answer(send, b"")
+            case "/stuck":
+                await answer(send, b"")
+                asyncio.get_running_loop().call_later(0.1, time.sleep, 3_600)
             case "/drain":
                 self.context.ask_drain()
                 await answer(send, b"")
