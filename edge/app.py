@@ -70,17 +70,18 @@ class Edge:
         store = open_store(settings.edge, edge_id, clock, meters=self._metrics.process)
         policies = ChannelPolicies(settings.channels)
         post = Post()
+        self._backends = BackendClient(edge_id, clock, self._wheel, self._metrics, loop)
         self._services = services = Services(
             edge_id=edge_id,
             clock=clock,
             wheel=self._wheel,
             metrics=self._metrics,
             store=store,
-            deliverer=BackendClient(edge_id, clock, self._wheel, self._metrics, loop),
+            deliverer=self._backends,
             policies=policies,
             hub=Hub(store, policies.of, self._metrics.process),
             registry=Registry(),
-            releases=Releases(),
+            releases=Releases(self._backends.releases_changed),
             post=post,
         )
         post.services = services
@@ -169,8 +170,7 @@ class Edge:
     async def stop(self) -> None:
         services = self._services
         await self._ownership.stop()
-        assert isinstance(services.deliverer, BackendClient)
-        services.deliverer.close()
+        self._backends.close()
         await self._public.stop()
         await self._control.stop()
         await self._inward.stop()

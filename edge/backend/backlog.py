@@ -18,6 +18,8 @@ from edge.protocol.callbacks.events import Message
 
 SMALL_EVENT_BYTES = 256
 """What an event without a payload counts for in a batch."""
+SETTLING_MS = 20
+"""Until the next look at a session whose answers were still being applied: about a round trip to a busy Redis."""
 EVERYTHING = 1 << 40
 
 
@@ -99,7 +101,7 @@ class Backlog:
         """The next request's letters: a failed group, else up to `share` mailboxes that wait."""
         while self._due and not (fresh_first and self._waiting):
             group = self._due.popleft()
-            group.letters = self._staying(group.letters)
+            group.letters = self._settled(self._staying(group.letters), group)
             if group.letters:
                 for letter in group.letters:
                     letter.next_parcel(group.most, self._release.sha)
@@ -151,6 +153,19 @@ class Backlog:
             else:
                 staying.append(letter)
         return staying
+
+    def _settled(self, letters: list[Letter], group: Group) -> list[Letter]:
+        """Those whose sessions have taken in all answers so far. The state that the others' next events would be sent
+        with is not known yet: they are left for a little later."""
+        settled = [letter for letter in letters if not letter.mailbox.settling]
+        if len(settled) < len(letters):
+            due = self._context.clock.monotonic_ms() + SETTLING_MS
+            for letter in letters:
+                if letter.mailbox.settling:
+                    self._pushes += 1
+                    alone = Group([letter], group.failures, told=group.told, most=group.most)
+                    heapq.heappush(self._later, (due, self._pushes, alone))
+        return settled
 
     def expire(self, now: int, last_error: str) -> None:
         """Give up on what could have left, had the release been there, and has waited for a whole window."""

@@ -63,6 +63,12 @@ class Mailbox(Protocol):
         """The release the session's next event goes to; may change between parcels (policy `follow`, `pin`)."""
         ...
 
+    @property
+    def settling(self) -> bool:
+        """Outcomes handed to `settle` are still being applied (the store has not answered): the session's state is
+        about to change, so nothing of it may be sent, not even a retry of what was taken with them."""
+        ...
+
     def take(self, max_events: int, max_bytes: int) -> Parcel:
         """The next events, at least one, with attempt 1; they stay in the queue until settled.
 

@@ -167,6 +167,10 @@ class LocalSession:
     def release(self) -> Release:
         return self._services.releases.choose(self.handle.settings, self.model.pinned, self.model.release)
 
+    @property
+    def settling(self) -> bool:
+        return self._current is not None
+
     def take(self, max_events: int, max_bytes: int) -> Parcel:
         model = self.model
         self._announced = False

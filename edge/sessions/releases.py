@@ -6,7 +6,7 @@ besides; between that, choosing is a dictionary look-up. Without Redis the last 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge.backend.base import Release
@@ -17,9 +17,11 @@ from edge.model.release import ReleaseTable, choose_release
 class Releases:
     """Release tables per app, and the choice for one session."""
 
-    __slots__ = ("_chosen", "_stored", "_tables")
+    __slots__ = ("_changed", "_chosen", "_stored", "_tables")
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called after each change of a table, so that what waits for a release can be handed on."""
+        self._changed = changed
         self._stored: dict[str, Mapping[str, Mapping[str, Any]]] = {}
         self._tables: dict[tuple[str, str, str], ReleaseTable] = {}
         self._chosen: dict[tuple[str, str, str], Release] = {}
@@ -46,13 +48,12 @@ class Releases:
 
     def update(self, app: str, stored: Mapping[str, Mapping[str, Any]]) -> None:
         """The store's table of `app`, as read just now."""
-        self._stored[app] = stored
-        self.forget_tables()
+        if self._stored.get(app) != stored:
+            self._stored[app] = stored
+            self.forget_tables()
 
     def forget_tables(self) -> None:
         """Routes were replaced by a reload, or a table changed: put them together anew when asked."""
         self._tables.clear()
         self._chosen.clear()
-
-    def apps(self) -> Iterable[str]:
-        return tuple(self._stored)
+        self._changed()

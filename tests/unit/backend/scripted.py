@@ -143,6 +143,8 @@ class Box:
         self.count = 0
         self.version = 0
         self.announced = False
+        self.settling = False
+        """As a session whose last answer waits for Redis."""
 
     @property
     def route(self) -> RouteSettings:

@@ -21,7 +21,7 @@ from edge.config import PoolSettings, RouteSettings, Secret
 from edge.protocol.callbacks.actions import Result, Send
 from edge.telemetry.metrics import Metrics
 from edge.wheel import Wheel
-from tests.unit.backend.scripted import Backend, Box, Desk, Request, desk_and_backend, echo
+from tests.unit.backend.scripted import Backend, Box, Desk, Request, desk_and_backend, echo, http
 
 
 async def test_an_event_is_delivered_and_its_answer_settled() -> None:
@@ -168,3 +168,26 @@ async def test_a_url_that_no_backend_can_have_raises_nothing(url: str, caplog: p
         assert "is away: name not found" in caplog.text
     finally:
         desk.close()
+
+
+async def test_a_retry_waits_until_the_answers_before_it_are_applied() -> None:
+    """The state a retry is sent with must be the one that the answers to earlier events have led to."""
+
+    async def whole_batches_fail(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        if len(request.ids) > 1:
+            return http(500)
+        box.settling = request.ids == ["s0:1"]
+        return echo(request)
+
+    async with desk_and_backend(whole_batches_fail) as (desk, backend):
+        box = desk.box()
+        box.put(events=2)
+        await desk.until(lambda: len(box.outcomes) == 1)
+        alarm = asyncio.Event()
+        desk.wheel.after(200, alarm.set)
+        await alarm.wait()
+        assert [request.ids for request in backend.requests] == [["s0:1", "s0:2"], ["s0:1"]]
+        assert desk.client.open_events == 1
+        box.settling = False
+        await desk.all_done()
+        assert backend.requests[-1].events[0]["version"] == 1
