@@ -48,7 +48,7 @@ class BackendClient:
     ) -> None:
         self._clock = clock
         self._wheel = wheel
-        self._pools: dict[tuple[str, Release], Pool] = {}
+        self._pools: dict[tuple[str, str, Release], Pool] = {}
         # By identity of the settings' and the release's objects, which are kept alive here: no comparing of strings
         # for each event.
         self._known: dict[tuple[int, int], tuple[RouteSettings, Release, Pool]] = {}
@@ -123,7 +123,7 @@ class BackendClient:
         self._pool(mailbox.route, mailbox.release).adopt(Group([letter]))
 
     def _pool(self, route: RouteSettings, release: Release) -> Pool:
-        key = (route.name, release)
+        key = (route.name, route.callback_path, release)
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = Pool(self._context, route, release)

@@ -58,6 +58,10 @@ class Failure:
 class ConnectionOwner(Protocol):
     """Who uses the connection. Exactly one of `answered` and `failed` follows each `send`."""
 
+    def made(self, connection: HttpConnection) -> None:
+        """The connection is there. (Its object may have been made for one that was refused.)"""
+        ...
+
     def answered(self, connection: HttpConnection, answer: Answer) -> None:
         """The whole answer is here. The connection can be used again at once if `connection.usable`."""
         ...
@@ -67,7 +71,7 @@ class ConnectionOwner(Protocol):
         ...
 
     def lost(self, connection: HttpConnection) -> None:
-        """The connection is over. Comes once, after `failed` if a request was under way."""
+        """The connection is over. Once for each `made`, after `failed` if a request was under way."""
         ...
 
 
@@ -149,6 +153,7 @@ class HttpConnection(asyncio.Protocol):
         now = self._clock.monotonic_ms()
         self._due_ms = now + IDLE_MS
         self._arm(now)
+        self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:

@@ -251,10 +251,7 @@ class Pool:
 
     def _new_connection(self) -> HttpConnection:
         context = self._context
-        connection = HttpConnection(self, context.clock, context.wheel, context.limits)
-        self._connections.add(connection)
-        self._meters.backend_connections.value += 1
-        return connection
+        return HttpConnection(self, context.clock, context.wheel, context.limits)
 
     def _ship(self, connection: HttpConnection, group: Group, now: int) -> None:
         context = self._context
@@ -312,6 +309,10 @@ class Pool:
             self._backlog.now([shipment.group])
             return
         self._failed(shipment, failure.phrase, failure.kind, now)
+
+    def made(self, connection: HttpConnection) -> None:
+        self._connections.add(connection)
+        self._meters.backend_connections.value += 1
 
     def lost(self, connection: HttpConnection) -> None:
         self._connections.discard(connection)

@@ -27,6 +27,10 @@ class Owner:
     def __init__(self) -> None:
         self.outcomes: asyncio.Queue[Answer | Failure] = asyncio.Queue()
         self.over = asyncio.Event()
+        self.made_count = 0
+
+    def made(self, connection: HttpConnection) -> None:
+        self.made_count += 1
 
     def answered(self, connection: HttpConnection, answer: Answer) -> None:
         self.outcomes.put_nowait(answer)
