@@ -27,6 +27,8 @@ from edge.wheel import Alarm
 
 TARGET_BYTES = 8_192
 """Longest request target (RFC 9112 §3 recommends at least 8,000 octets)."""
+SPARE_SOCKETS = 1_000
+"""Sockets beyond `max_connections` that may be open for as long as it takes to be told so."""
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -59,6 +61,11 @@ class GuardedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        reception = self._reception
+        if reception.connections + len(self.connections) > reception.settings.max_connections + SPARE_SOCKETS:
+            reception.routes.nowhere.limits_hit["max_connections"].value += 1
+            transport.abort()
+            return
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -160,8 +160,14 @@ class WebSocketConnection(asyncio.Protocol):
         self._last_seen = self._last_message = self._reception.care.now
         self._reception.care.see(self, first_look(handshake.route.settings.timeouts))
         if handshake.early:
-            # Not from inside the session's own call.
-            self._reception.loop.call_soon(self.data_received, bytes(handshake.early))
+            # Not from inside the session's own call, but before anything that is read from now on.
+            self._transport.pause_reading()
+            self._reception.loop.call_soon(self._hear_early, bytes(handshake.early))
+
+    def _hear_early(self, data: bytes) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self.data_received(data)
 
     def reject(self, status: int, headers: Headers, body: bytes) -> None:
         handshake = self._answer()
