@@ -208,9 +208,11 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._complete:
             return
-        size = sum([len(name) + len(value) + 4 for name, value in self._headers])
-        if size > self._limits.header_bytes:
-            self._problem = "the answer's headers are too large"
+        if self._quiet > self._limits.header_bytes:
+            # All bytes so far were headers, but for what of the body came in the same read: look closer.
+            size = sum([len(name) + len(value) + 4 for name, value in self._headers])
+            if size > self._limits.header_bytes:
+                self._problem = "the answer's headers are too large"
         self._headers_done = True
         self._quiet = 0
 

@@ -52,6 +52,8 @@ def encoding_of(content_type: str) -> WireEncoding | None:
 
     The general types are taken too: a static web server answers with those.
     """
+    if content_type == MSGPACK_TYPE:
+        return "msgpack"
     match content_type.partition(";")[0].strip().lower():
         case "application/vnd.holdfast.v1+msgpack" | "application/msgpack" | "application/x-msgpack":
             return "msgpack"
