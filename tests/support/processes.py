@@ -85,10 +85,11 @@ class Child:
         return int(self.process.returncode)
 
     async def kill_tree(self) -> None:
-        """SIGKILL everybody in the tree, the parent first: no supervisor may start anybody again."""
-        if self.running:
-            self.process.kill()
-            self.process.wait()
+        """SIGKILL everybody in the tree at once, and whoever was started meanwhile."""
+        proctree.kill(self.members())
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
         def nobody_left() -> bool:
             proctree.kill(left := self.members())
