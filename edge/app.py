@@ -169,6 +169,8 @@ class Edge:
 
     async def stop(self) -> None:
         services = self._services
+        for session in services.registry:
+            session.leave_now()
         await self._ownership.stop()
         self._backends.close()
         await self._public.stop()
@@ -194,7 +196,7 @@ class Edge:
             if count <= 0:
                 return
             if session.model.phase in CLOSABLE:
-                session.close(1012, "service restart", "drain")
+                session.leave(1012, "service restart", "drain")
                 count -= 1
 
     def unfinished(self) -> int:

@@ -116,6 +116,8 @@ class Flow:
     RESUME = 4
     FINISH = 8
     """The client said goodbye and nothing is owed to it any more: echo its close frame."""
+    LEAVE = 16
+    """The session was asked to leave, and nothing is owed to its client any more: close the connection."""
 
 
 @dataclass(slots=True)
@@ -160,6 +162,7 @@ class Session:
         "flying",
         "goodbye_said",
         "id",
+        "leaving",
         "number",
         "paused",
         "phase",
@@ -184,6 +187,7 @@ class Session:
         self.queue_bytes = 0
         self.paused = False
         self.goodbye_said = False
+        self.leaving = False
         self.user: str | None = None
         self.pinned: str | None = None
         self.state: dict[str, Any] | None = None
@@ -305,11 +309,11 @@ class Session:
         if type(event) is Close:
             self._move(Fact.CLOSE_SETTLED)
         flow = Flow.NOTHING
-        if self.paused and self._half_empty(limits):
+        if self.paused and not self.leaving and self._half_empty(limits):
             self.paused = False
             flow |= Flow.RESUME
-        if self.goodbye_said and self.phase is Phase.CLOSING and self.unsettled == 0:
-            flow |= Flow.FINISH
+        if self.phase is Phase.CLOSING and self.unsettled == 0:
+            flow |= Flow.FINISH if self.goodbye_said else Flow.LEAVE if self.leaving else Flow.NOTHING
         if self.queue:
             flow |= Flow.DELIVER
         return flow
@@ -377,9 +381,17 @@ class Session:
 
     def ordered_to_close(self) -> bool:
         """Somebody orders the connection closed. False when there is none to close any more."""
-        before = self.phase
+        before, leaving, self.leaving = self.phase, self.leaving, False
         self._move(Fact.CLOSE_ORDERED)
-        return before in (Phase.OPENING, Phase.LIVE) or (before is Phase.CLOSING and self.goodbye_said)
+        return before in (Phase.OPENING, Phase.LIVE) or (before is Phase.CLOSING and (self.goodbye_said or leaving))
+
+    def asked_to_leave(self) -> bool:
+        """The connection has to go soon: whether now. False: when the last event has its outcome (`Flow.LEAVE`)."""
+        if self.phase is not Phase.LIVE or self.unsettled == 0:
+            return True
+        self._move(Fact.CLOSE_ORDERED)
+        self.leaving = True
+        return False
 
     def ended_while_opening(self, code: int, reason: str, *, clean: bool, cause: str, now: int) -> int:
         """`open` was accepted, but the client had gone: its `close` follows at once."""

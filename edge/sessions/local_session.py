@@ -68,6 +68,7 @@ class LocalSession:
         "_cause",
         "_current",
         "_ending",
+        "_leaving",
         "_services",
         "_waiting",
         "client",
@@ -105,6 +106,8 @@ class LocalSession:
         self._ending: tuple[int, str, bool, str] | None = None
         """How the connection ended while `open` was still being answered."""
         self._alarms: dict[str, Alarm] | None = None
+        self._leaving: tuple[int, str, str] | None = None
+        """How to close the connection once everything is answered (`leave`)."""
 
     @classmethod
     def inherited(cls, row: SessionRow, services: Services, handle: RouteHandle) -> LocalSession:
@@ -279,6 +282,19 @@ class LocalSession:
             connection.reject(503, (("Retry-After", "1"),), reason.encode())
         else:
             self.connection.close(code, _fit(reason))
+
+    def leave(self, code: int, reason: str, cause: str) -> None:
+        """Close when everything that was read from the client has been answered; nothing more is read meanwhile."""
+        if self.model.asked_to_leave():
+            self.close(code, reason, cause)
+        else:
+            self._leaving = (code, reason, cause)
+            self.connection.pause_reading()
+
+    def leave_now(self) -> None:
+        """Who still waits for answers before it leaves waits no longer."""
+        if self.model.leaving and self._leaving is not None:
+            self.close(*self._leaving)
 
     def lose(self) -> None:
         """Another edge owns this session now and has told the backend of its end: let go without another word."""
@@ -537,6 +553,8 @@ class LocalSession:
             self.connection.resume_reading()
         if flow & Flow.FINISH:
             self.connection.finish()
+        elif flow & Flow.LEAVE:
+            self.leave_now()
 
     def _announce(self) -> None:
         """Tell the deliverer that there are events, once, and not before everything taken earlier is settled."""

@@ -302,3 +302,27 @@ class SessionLife(RuleBasedStateMachine):
 
 SessionLife.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestSessionLife = SessionLife.TestCase
+
+
+def test_who_is_asked_to_leave_goes_when_the_last_answer_is_there_and_reads_nothing_more() -> None:
+    assert live().asked_to_leave()
+    limits = LimitSettings(queue_events=2)
+    busy = live()
+    for payload in ("first", "second"):
+        busy.received(payload, 0, limits)
+    assert busy.paused
+    assert not busy.asked_to_leave()
+    first, second = busy.take(2, 1_000)
+    assert not busy.settled(first, limits) & (Flow.LEAVE | Flow.RESUME)
+    assert busy.settled(second, limits) == Flow.LEAVE
+    assert busy.ordered_to_close()
+    assert not busy.ordered_to_close()
+
+
+def test_the_backend_may_close_a_session_that_is_about_to_leave() -> None:
+    session = live()
+    session.received("last", 0, LIMITS)
+    assert not session.asked_to_leave()
+    (event,) = session.take(1, 1_000)
+    assert session.ordered_to_close()
+    assert session.settled(event, LIMITS) == Flow.NOTHING
