@@ -15,6 +15,7 @@ from backend_sdk.events import (
     Open,
     Other,
     Position,
+    Refused,
     ReleaseChanged,
     Timer,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "OtherSession",
     "Position",
     "Publisher",
+    "Refused",
     "Reject",
     "ReleaseChanged",
     "Session",

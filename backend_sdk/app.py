@@ -29,7 +29,7 @@ from starlette.types import Receive, Scope, Send
 from backend_sdk import asgi
 from backend_sdk.actions import reject
 from backend_sdk.errors import Reject, RequestError
-from backend_sdk.events import Event, Parcel, Timer
+from backend_sdk.events import Event, Parcel, Refused, Timer
 from backend_sdk.handlers import Handler, Handlers
 from backend_sdk.repeats import Answer, Repeats
 from backend_sdk.session import Session
@@ -73,7 +73,7 @@ class App:
     Handlers get ``(session, event)``. Events of one session run one after the other, sessions of a request at the same
     time; what one event changed in the state is there for the next. A handler that raises is logged with its traceback,
     and its event and the session's later ones are left out of the answer: the edge sends them again. When nothing
-    succeeded the answer is 500. Events without a handler are answered with no actions.
+    succeeded the answer is 500. Events without a handler are answered with no actions (and `refused` is logged).
 
     Runs on asyncio, in one event loop.
     """
@@ -160,6 +160,14 @@ class App:
     def on_gap(self, function: F | None = None, /, *, inline: bool | None = None) -> Any:
         """A `subscribe` with `since` could not be honoured whole (`Gap`)."""
         return self._decorate("gap", function, inline)
+
+    @overload
+    def on_refused(self, function: F, /) -> F: ...
+    @overload
+    def on_refused(self, /, *, inline: bool | None = None) -> Callable[[F], F]: ...
+    def on_refused(self, function: F | None = None, /, *, inline: bool | None = None) -> Any:
+        """An earlier answer could not be carried out whole (`Refused`). Without a handler it is logged as a warning."""
+        return self._decorate("refused", function, inline)
 
     @overload
     def on_timer(self, name: F, /) -> F: ...
@@ -283,6 +291,9 @@ class App:
         type = event.type
         handler = self.handlers.find_timer(event.name) if isinstance(event, Timer) else self.handlers.find(type)
         if handler is None:
+            if isinstance(event, Refused):
+                text = "session %s: the edge could not carry out the answer to event %s: %s"
+                _log.warning(text, parcel.session, event.of, event.error)
             return {"id": event.id}
         session = Session(parcel.session, parcel.user, parcel.release, parcel.state, parcel.version, type == "open")
         try:

@@ -137,6 +137,23 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """What was answered to event `of` could not be carried out whole, most often because Redis was away for longer than
+    the edge waits. `error` says what was and was not done, for people.
+
+    The session goes on: apologise, do it again, or leave it. Whatever needs Redis (state, subscriptions, timers,
+    publishing) may be refused again; `Session.send` is not.
+    """
+
+    type: ClassVar[str] = "refused"
+    id: str
+    at: int
+    attempt: int
+    of: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
     """An event of a type this version of the SDK has no class for. `fields` are those beyond the common ones."""
 
@@ -147,7 +164,7 @@ class Other:
     fields: Mapping[str, Any]
 
 
-Event = Open | Message | Close | Timer | ReleaseChanged | Gap | Other
+Event = Open | Message | Close | Timer | ReleaseChanged | Gap | Refused | Other
 
 
 @dataclass(slots=True)

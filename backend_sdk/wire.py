@@ -28,6 +28,7 @@ from backend_sdk.events import (
     Other,
     Parcel,
     Position,
+    Refused,
     ReleaseChanged,
     Timer,
 )
@@ -294,6 +295,10 @@ def _gap(raw: dict[str, Any]) -> Gap:
     return Gap(raw["id"], raw["at"], raw["attempt"], channel, _position(raw, "since"), _position(raw, "position"))
 
 
+def _refused(raw: dict[str, Any]) -> Refused:
+    return Refused(raw["id"], raw["at"], raw["attempt"], _take(raw, "of", str), _take(raw, "error", str))
+
+
 def _position(raw: dict[str, Any], field: str) -> Position:
     place = _take(raw, field, dict)
     return Position(_take(place, "offset", int, f"{field}."), _take(place, "epoch", str, f"{field}."))
@@ -305,4 +310,5 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "timer": _timer,
     "release": _release,
     "gap": _gap,
+    "refused": _refused,
 }

@@ -6,14 +6,19 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from backend_sdk.errors import Unavailable
 from backend_sdk.events import Position
 from backend_sdk.testing.caller import Answer, Caller
 from backend_sdk.testing.channels import Channel
+from backend_sdk.testing.outage import STAYED_AWAY, needs_store
 from backend_sdk.testing.records import BackendFailed, ClientRecord, Closed, Rejected, Waiting
 
 C = TypeVar("C", bound=ClientRecord)
 
 EDGE_ID = "test-edge"
+
+_REFUSALS = 10
+"""A real edge would go on asking, once a `store_wait_s`; a test wants to know."""
 
 
 class Core(Generic[C]):
@@ -28,6 +33,7 @@ class Core(Generic[C]):
         self.gone: list[str] = []
         self.lost_answers = 0
         self.holding = False
+        self.store_away = False
         self._caller = caller
         self._make = make
         self._history = history
@@ -91,7 +97,9 @@ class Core(Generic[C]):
         await self.flush()
 
     def publish(self, channel: str, payload: str | bytes, id: str | None, sender: str | None) -> bool:
-        """Publish to subscribers; False for a repeat."""
+        """Publish to subscribers; False for a repeat. Raises `Unavailable` while the store is away."""
+        if self.store_away:
+            raise Unavailable(503, "store_unavailable", "Redis is away; try again")
         if not self.channel(channel).accept(payload, id):
             return False
         for client in self.clients.values():
@@ -128,7 +136,8 @@ class Core(Generic[C]):
             results = {result["id"]: result for result in answer.results}
             for client in queued:
                 while client.queue and client.queue[0]["id"] in results:
-                    self._apply(client, results[client.queue.popleft()["id"]])
+                    event = client.queue.popleft()
+                    self._apply(client, event, results[event["id"]])
             self._again(taken, answer, final=True)
 
     def _body(self, queued: Sequence[ClientRecord]) -> dict[str, Any]:
@@ -168,10 +177,13 @@ class Core(Generic[C]):
 
     # What actions bring about --------------------------------------------------------------------------------------
 
-    def _apply(self, client: ClientRecord, result: Mapping[str, Any]) -> None:
+    def _apply(self, client: ClientRecord, event: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         actions: list[dict[str, Any]] = list(result.get("actions", ()))
         client.actions += actions
         client.last_actions = actions
+        if self.store_away and needs_store(client, event, result):
+            self._refuse(client, event, f"nothing of it was done: {STAYED_AWAY}")
+            return
         state = result.get("state", {})
         if state:
             client.state = {**client.state, **state.get("set", {})}
@@ -180,27 +192,44 @@ class Core(Generic[C]):
             client.version += 1
         if not client.accepted and not any(action["type"] == "reject" for action in actions):
             client.accepted = True
-        for action in actions:
-            self._act(client, action)
+        failures = [failure for action in actions if (failure := self._act(client, action))]
+        if failures:
+            self._refuse(client, event, failures[0])
 
-    def _act(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
+    def _refuse(self, client: ClientRecord, event: Mapping[str, Any], error: str) -> None:
+        """The answer to `event` could not be carried out whole: say so, as long as there is somebody to tell."""
+        if event["type"] == "open" and not client.accepted:
+            client.rejected = Rejected(503, "session store unavailable", (("Retry-After", "5"),))
+        elif client.live:
+            client.refusals = client.refusals + 1 if event["type"] == "refused" else 0
+            if client.refusals >= _REFUSALS:
+                raise BackendFailed(f"answers to `refused` events were refused again {_REFUSALS} times: {error}")
+            client.happened("refused", self.now_ms, of=event["id"], error=error)
+
+    def _act(self, client: ClientRecord, action: Mapping[str, Any]) -> str:
+        """Carry out one action. What could not be done, or nothing."""
         target: ClientRecord | None = client
         if "session" in action:
             target = self.clients.get(action["session"])
         kind = action["type"]
         if kind == "publish":
+            if self.store_away:
+                return f"publish to {action['channel']!r}: {STAYED_AWAY}"
             sender = action.get("session", client.id) if action.get("except_self") else None
             self.publish(action["channel"], _payload(action), action.get("id"), sender)
-            return
+            return ""
         if target is None or not target.live:
             if target is not client:
                 self.gone.append(action["session"])
-            return
+            return ""
+        if self.store_away and target is not client and needs_store(target, {}, {"actions": [action]}):
+            return ""  # an order for another session; the edge logs it and tells nobody
         if "id" in action:
             if action["id"] in self._used_ids:
-                return
+                return ""
             self._used_ids.add(action["id"])
         getattr(self, f"_do_{kind}")(target, action)
+        return ""
 
     def _do_accept(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
         client.subprotocol = action.get("subprotocol")
@@ -223,9 +252,9 @@ class Core(Generic[C]):
         if action.get("since") is None:
             return
         channel = self.channel(name)
-        missed = channel.after(Position(**action["since"]))
+        missed = None if self.store_away else channel.after(Position(**action["since"]))
         if missed is None:
-            place = channel.position._asdict()
+            place = (Position(0, "") if self.store_away else channel.position)._asdict()
             client.happened("gap", self.now_ms, channel=name, since=dict(action["since"]), position=place)
         else:
             client.received += missed

@@ -82,7 +82,8 @@ class _Edge(Generic[C]):
         return list(self._core.clients.values())
 
     def publish(self, channel: str, payload: str | bytes, *, id: str | None = None, sender: str | None = None) -> bool:
-        """Publish from outside, as the control API does. False when `id` was there before."""
+        """Publish from outside, as the control API does. False when `id` was there before. Raises
+        `backend_sdk.errors.Unavailable` while the store is away."""
         return self._core.publish(channel, payload, id, sender)
 
     def position(self, channel: str) -> Position:
@@ -96,6 +97,17 @@ class _Edge(Generic[C]):
     def lose_answers(self, count: int = 1) -> None:
         """The next `count` answers get lost on their way: the backend has handled the events, and gets them again."""
         self._core.lost_answers += count
+
+    @property
+    def store_away(self) -> bool:
+        """Whether the edge's Redis is away; may be set. Then, as on a real edge, an answer that changes the session
+        (state, user, release, subscriptions, timers, or an action with an `id`) is refused whole, a publication alone;
+        the backend gets a `refused` event, and a client that was being let in gets 503."""
+        return self._core.store_away
+
+    @store_away.setter
+    def store_away(self, away: bool) -> None:
+        self._core.store_away = away
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()

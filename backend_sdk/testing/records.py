@@ -70,6 +70,8 @@ class ClientRecord:
         self.rejected: Rejected | None = None
         self.queue: deque[dict[str, Any]] = deque()
         """Events the backend has not answered."""
+        self.refusals = 0
+        """How many `refused` events in a row had an answer that was refused as well."""
         self._events = 0
 
     @property

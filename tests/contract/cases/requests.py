@@ -92,6 +92,8 @@ def singles() -> list[dict[str, Any]]:
         "since": {"offset": 4, "epoch": "e1"},
         "position": {"offset": 19, "epoch": "e2"},
     }
+    broken = {"of": "s1:4", "error": "nothing of it was done: Redis stayed away"}
+    refused = parcel("s1", {"class": "ResultRefused", "id": "s1:12", "at": AT, **broken})
     return [
         case("open", [opening], [event("open", opening, 0, request=HANDSHAKE, transport="websocket")]),
         case("text message with user and state", [text], [event("message", text, 0, text="hi")]),
@@ -109,6 +111,7 @@ def singles() -> list[dict[str, Any]]:
         case("timer without data", [bare], [event("timer", bare, 0, name="tick", data=None)]),
         case("release", [moved], [event("release", moved, 0, **{"from": "3f2a91c", "to": "77aa001"})]),
         case("gap", [gap], [event("gap", gap, 0, **places)]),
+        case("refused", [refused], [event("refused", refused, 0, **broken)]),
     ]
 
 

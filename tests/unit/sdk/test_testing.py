@@ -12,7 +12,21 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from backend_sdk import App, Close, Gap, Message, Open, Position, Reject, ReleaseChanged, Session, Timer, actions
+from backend_sdk import (
+    App,
+    Close,
+    Gap,
+    Message,
+    Open,
+    Position,
+    Refused,
+    Reject,
+    ReleaseChanged,
+    Session,
+    Timer,
+    actions,
+)
+from backend_sdk.errors import Unavailable
 from backend_sdk.testing import BackendFailed, Closed, Rejected, SyncTestEdge, TestEdge
 
 
@@ -357,3 +371,109 @@ async def test_parallel_sessions_wait_together(caplog: pytest.LogCaptureFixture)
                 await client.send("go")
         assert [client.received for client in clients] == [["through"]] * 5
     assert caplog.text == ""
+
+
+def fragile(refusals: list[Refused]) -> App:
+    """Orders of every kind, by name, and what it is told of them."""
+    app = App()
+
+    @app.on_open
+    async def opened(session: Session, event: Open) -> None:
+        if event.request.path == "/stateful":
+            session.state["here"] = True
+
+    @app.on_message
+    async def message(session: Session, event: Message) -> None:
+        session.send("got " + event.text)
+        match event.text:
+            case "state":
+                session.state["n"] = 1
+            case "subscribe":
+                session.subscribe("room")
+            case "publish":
+                session.publish("room", "news")
+            case "id":
+                session.send("once", id="k1")
+            case "timer":
+                session.timer("later", 10)
+            case "leave":
+                session.publish("room", "gone")
+                session.close()
+
+    @app.on_refused
+    async def refused(session: Session, event: Refused) -> None:
+        refusals.append(event)
+        session.send("sorry")
+
+    return app
+
+
+async def test_a_store_that_is_away_refuses_what_needs_it() -> None:
+    refusals: list[Refused] = []
+    async with TestEdge(fragile(refusals)) as edge:
+        ada = await edge.connect()
+        edge.store_away = True
+        await ada.send("plain")
+        assert ada.received == ["got plain"]
+        assert refusals == []
+        for text in ("state", "subscribe", "id", "timer"):
+            ada.received.clear()
+            await ada.send(text)
+            assert ada.received == ["sorry"], text
+            assert refusals[-1].error == "nothing of it was done: Redis stayed away"
+        assert (ada.state, ada.version, ada.channels, ada.timers) == ({}, 0, set(), {})
+        assert [event.of for event in refusals] == [f"{ada.id}:{n}" for n in (3, 5, 7, 9)]
+        ada.received.clear()
+        await ada.send("publish")
+        assert ada.received == ["got publish", "sorry"]
+        assert refusals[-1].error == "publish to 'room': Redis stayed away"
+        with pytest.raises(Rejected, match="503 session store unavailable"):
+            await edge.connect("/stateful")
+        await ada.send("leave")
+        assert ada.closed == Closed(1000, "")
+        assert len(refusals) == 5, "a session that is over is told nothing any more"
+        with pytest.raises(Unavailable):
+            edge.publish("room", "from outside")
+
+        edge.store_away = False
+        bob = await edge.connect("/stateful")
+        for text in ("state", "subscribe", "id", "publish"):
+            await bob.send(text)
+        assert bob.received == ["got state", "got subscribe", "got id", "once", "got publish", "news"]
+        assert bob.state == {"here": True, "n": 1}
+        assert len(refusals) == 5
+
+
+async def test_without_a_handler_a_refused_answer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+
+    @app.on_message
+    async def message(session: Session, event: Message) -> None:
+        session.publish("room", event.text)
+
+    async with TestEdge(app) as edge:
+        client = await edge.connect()
+        edge.store_away = True
+        await client.send("x")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    for part in (client.id, f"event {client.id}:2", "publish to 'room': Redis stayed away"):
+        assert part in record.getMessage()
+
+
+async def test_insisting_while_the_store_is_away_ends_the_test() -> None:
+    app = App()
+
+    @app.on_message
+    async def message(session: Session, event: Message) -> None:
+        session.state["n"] = 1
+
+    @app.on_refused
+    async def refused(session: Session, event: Refused) -> None:
+        session.state["n"] = 1
+
+    async with TestEdge(app) as edge:
+        client = await edge.connect()
+        edge.store_away = True
+        with pytest.raises(BackendFailed, match="refused again 10 times"):
+            await client.send("x")
