@@ -227,6 +227,7 @@ class Edge(Managed):
 
     async def sigkill(self) -> None:
         """The machine is gone: supervisor, workers and embedded Redis at once."""
+        proctree.kill(self.members(), signal.SIGSTOP)  # none of them may see another one die, and act on it
         await self.kill_tree()
 
     async def sigkill_supervisor(self) -> None:
