@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import httptools
 
 from edge.clock import Clock
+from edge.facts import fact
 from edge.wheel import Alarm, Wheel
 
 IDLE_MS = 4_000
@@ -27,7 +28,7 @@ class AnswerLimits:
     header_bytes: int = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Answer:
     """A whole answer. Header names as the backend wrote them."""
 

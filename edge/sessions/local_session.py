@@ -66,6 +66,8 @@ class LocalSession:
         "_alarms",
         "_announced",
         "_cause",
+        "_chosen",
+        "_chosen_at",
         "_current",
         "_ending",
         "_leaving",
@@ -86,7 +88,8 @@ class LocalSession:
         self._services = services
         self.handle = handle
         self.connection: Connection = connection
-        release = services.releases.choose(handle.settings, None, None)
+        release = self._chosen = services.releases.choose(handle.settings, None, None)
+        self._chosen_at = services.releases.version
         self.model = Session(id, release.sha)
         self.meters: RouteMeters = services.metrics.route(handle.name, release.sha)
         self.transport = ""
@@ -117,6 +120,7 @@ class LocalSession:
         session.fence, session.registered = row.fence, True
         model = session.model
         model.release, model.pinned, model.user = row.release, row.pinned, row.user
+        session._chosen_at = _CHOOSE_AGAIN
         model.state, model.version = dict(row.state) or None, row.version
         model.inherited(services.clock.wall_ms())
         session.meters = services.metrics.route(handle.name, row.release)
@@ -168,7 +172,11 @@ class LocalSession:
 
     @property
     def release(self) -> Release:
-        return self._services.releases.choose(self.handle.settings, self.model.pinned, self.model.release)
+        releases = self._services.releases
+        if self._chosen_at != releases.version:
+            self._chosen_at = releases.version
+            self._chosen = releases.choose(self.handle.settings, self.model.pinned, self.model.release)
+        return self._chosen
 
     @property
     def settling(self) -> bool:
@@ -439,6 +447,8 @@ class LocalSession:
             if error is None:
                 committed = answer.result()
                 self.model.applied(changes, committed.version)
+                if changes.pinned is not None:
+                    self._chosen_at = _CHOOSE_AGAIN
                 self._set_alarms(changes)
                 fresh = [a for a in actions if a.id is None or a.id not in committed.repeated]
                 task.steps.extend(self._with_answer(task.event, fresh))
@@ -588,6 +598,7 @@ class LocalSession:
         return self.handle.settings.limits
 
 
+_CHOOSE_AGAIN = -1
 FIRST_FENCE = 1
 """Fence of a session's first owner; whoever takes the session over gets a higher one."""
 

@@ -17,11 +17,13 @@ from edge.model.release import ReleaseTable, choose_release
 class Releases:
     """Release tables per app, and the choice for one session."""
 
-    __slots__ = ("_changed", "_chosen", "_stored", "_tables")
+    __slots__ = ("_changed", "_chosen", "_stored", "_tables", "version")
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         """`changed` is called after each change of a table, so that what waits for a release can be handed on."""
         self._changed = changed
+        self.version = 0
+        """Rises whenever a choice may come out differently than before: what was chosen may be kept until then."""
         self._stored: dict[str, Mapping[str, Mapping[str, Any]]] = {}
         self._tables: dict[tuple[str, str, str], ReleaseTable] = {}
         self._chosen: dict[tuple[str, str, str], Release] = {}
@@ -54,6 +56,7 @@ class Releases:
 
     def forget_tables(self) -> None:
         """Routes were replaced by a reload, or a table changed: put them together anew when asked."""
+        self.version += 1
         self._tables.clear()
         self._chosen.clear()
         self._changed()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge.facts import fact
 from edge.protocol.callbacks.events import Headers
 
 ACTION_ID_TTL_S = 86_400
@@ -37,7 +38,7 @@ class Reject:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Send:
     """Send one message to the client: str as text, bytes as binary."""
 
@@ -125,7 +126,7 @@ Action = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Result:
     """What the backend answered to one event. State and actions take effect together or not at all."""
 

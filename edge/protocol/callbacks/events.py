@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge.facts import fact
+
 Headers = Sequence[tuple[str, str]]
 """Header fields in the order they came, names as the client wrote them."""
 
@@ -39,7 +41,7 @@ class Open:
     transport: str
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Message:
     """The client sent a whole message: str for text, bytes for binary."""
 
@@ -112,7 +114,7 @@ class ResultRefused:
 Event = Open | Message | Close | Timer | ReleaseChanged | Gap | ResultRefused
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Parcel:
     """The events of one session in one request, in order, with what they share.
 

@@ -9,11 +9,13 @@ An answer is judged in two steps. Bytes that are no map with a list of results s
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgpack
+import orjson
 
 from edge.errors import FieldError, WireError
 from edge.protocol.callbacks.actions import NOTHING, BadResult, Result
@@ -47,6 +49,10 @@ JSON_TYPE = "application/vnd.holdfast.v1+json"
 MSGPACK_TYPE = "application/vnd.holdfast.v1+msgpack"
 
 
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+"""May be past 64 bits, where orjson would quietly make a float of it."""
+
+
 def encoding_of(content_type: str) -> WireEncoding | None:
     """What a Content-Type says about a body, parameters ignored; None: neither encoding.
 
@@ -54,6 +60,8 @@ def encoding_of(content_type: str) -> WireEncoding | None:
     """
     if content_type == MSGPACK_TYPE:
         return "msgpack"
+    if content_type == JSON_TYPE:
+        return "json"
     match content_type.partition(";")[0].strip().lower():
         case "application/vnd.holdfast.v1+msgpack" | "application/msgpack" | "application/x-msgpack":
             return "msgpack"
@@ -96,8 +104,7 @@ def encode_request(edge_id: str, parcels: Sequence[Parcel], gone: Sequence[str],
         body["gone"] = list(gone)
     if encoding == "msgpack":
         return _pack(body)
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=_to_json)
-    return text.encode("utf-8", "replace")
+    return _pack_json(body)
 
 
 def decode_response(body: bytes, content_type: str, parcels: Sequence[Parcel]) -> Mapping[str, Result | BadResult]:
@@ -229,7 +236,22 @@ def _unpack(body: bytes) -> Any:
         raise WireError(f"the answer is not msgpack: {error}") from error
 
 
+def _pack_json(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body, default=_to_json)
+    except orjson.JSONEncodeError:
+        # What orjson is too strict for: lone surrogates in a client's header or path, integers past 64 bits.
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=_to_json)
+        return text.encode("utf-8", "replace")
+
+
 def _unjson(body: bytes) -> Any:
+    try:
+        if _LONG_NUMBER.search(body) is None:
+            return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # Text that is no UTF-8 is one field's fault, found when that field is checked, and not the whole answer's.
+        pass
     try:
         return json.loads(body.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
