@@ -14,8 +14,8 @@ from tests.support.client import RecordingClient, connect
 from tests.support.journal import Journal
 from tests.support.ports import accepts
 from tests.support.processes import Backend, Edge
+from tests.support.scrape import until_counted
 from tests.support.waiting import wait_until
-from tests.unit.telemetry.test_metrics import samples_of, total
 
 pytestmark = pytest.mark.scenario
 
@@ -38,16 +38,6 @@ async def closing_times(clients: Sequence[RecordingClient]) -> list[float]:
         return time.monotonic()
 
     return sorted(await asyncio.gather(*map(when, clients)))
-
-
-async def received(edge: Edge, count: int) -> None:
-    """Wait until the edge has read that many messages."""
-
-    async def read() -> bool:
-        samples = samples_of((await edge.get("/metrics"))[1])
-        return total(samples, "holdfast_messages_received_total") >= count
-
-    await wait_until(read, f"the edge has read {count} messages")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -92,7 +82,7 @@ async def test_what_was_read_from_clients_is_answered_before_they_are_closed(tmp
         for number in range(3):
             for client in clients:
                 await client.send(str(number))
-        await received(edge, CLIENTS * 3)
+        await until_counted(edge, CLIENTS * 3, "messages_received_total")
         edge.sigterm()
         # Nobody is left whom the drain has not asked to leave.
         await wait_until(lambda: edge.log().count(" clients=0 unfinished=") >= workers, "the drain waits for answers")
@@ -121,7 +111,7 @@ async def test_a_second_sigterm_hurries(tmp_path: Path, workers: int) -> None:
         await wait_until(not_ready, "the drain has begun")
         backend.freeze()  # and one of them waits for an answer that will not come in time
         await clients[0].send("anybody?")
-        await received(edge, 1)
+        await until_counted(edge, 1, "messages_received_total")
         edge.sigterm()
         await closing_times(clients)
         assert await edge.exit_code() == 0
