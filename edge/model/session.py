@@ -24,6 +24,7 @@ from edge.protocol.callbacks.actions import (
     CloseSession,
     Identify,
     Pin,
+    Publish,
     Reject,
     Result,
     Send,
@@ -402,7 +403,8 @@ class Session:
 
     def _weigh(self, index: int, action: Action, event: Event | None, changes: Changes, now: int) -> Refusal | None:
         """Add one action's part to `changes`, or say why it may not stand here."""
-        if action.id is not None:
+        if action.id is not None and type(action) is not Publish:
+            # A publication's id is its channel's to remember: here it would be used up by one that Redis refused.
             changes.action_ids.append(action.id)
         match action:
             case Accept() | Reject() if type(event) is not Open:

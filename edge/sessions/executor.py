@@ -30,6 +30,10 @@ from edge.store.base import Position
 if TYPE_CHECKING:
     from edge.sessions.local_session import LocalSession
 
+REPEAT_TTL_MS = 60_000
+"""How long a publication without an id of its own is known by its event's: longer than it takes a survivor to notice
+that an edge is dead and to report a `close` whose answer the dead one may have carried out."""
+
 _HELD = (Phase.LIVE, Phase.CLOSING)
 
 
@@ -75,7 +79,13 @@ def _publish(session: LocalSession, action: Publish, services: Services) -> None
     sender = (action.session or session.session) if action.except_self else None
     policy = services.policies.of(action.channel)
     services.metrics.process.publications_published.value += 1
-    published = services.store.publish(action.channel, action.payload, policy, sender=sender, id=action.id)
+    if action.id is not None:
+        published = services.store.publish(action.channel, action.payload, policy, sender=sender, id=action.id)
+    else:
+        id = session.publication_id()
+        published = services.store.publish(
+            action.channel, action.payload, policy, sender=sender, id=id, id_ttl_ms=REPEAT_TTL_MS
+        )
     session.owe(published, f"publish to {action.channel!r}")
 
 

@@ -44,13 +44,15 @@ CLOSE_REASON_BYTES = 123
 class _Task:
     """One answer, or one order from elsewhere, on its way to being applied."""
 
-    __slots__ = ("event", "failure", "outcome", "owed", "refused", "reply", "steps")
+    __slots__ = ("event", "failure", "outcome", "owed", "published", "refused", "reply", "steps")
 
     def __init__(self, event: Event | None, outcome: Outcome, reply: Reply | None) -> None:
         self.event = event
         self.outcome = outcome
         self.reply = reply
         self.steps: deque[Action] = deque()
+        self.published = 0
+        """Publications named after this task so far."""
         self.owed = 0
         """Publications given to the store and not yet accepted."""
         self.failure = ""
@@ -97,7 +99,7 @@ class LocalSession:
         self.opened_at = 0
         self.fence = FIRST_FENCE
         self.registered = False
-        """The store has this session's row."""
+        """The store has this session's row, and as the model knows it."""
         self._agenda: deque[_Task] | None = None
         self._current: _Task | None = None
         self._waiting = False
@@ -367,6 +369,15 @@ class LocalSession:
 
         future.add_done_callback(paid)
 
+    def publication_id(self) -> str | None:
+        """A name for the current task's next publication: the same on whichever edge carries out the answer to this
+        event. None for an order from elsewhere, which nobody carries out twice."""
+        task = self._current
+        if task is None or task.event is None:
+            return None
+        task.published += 1
+        return f"~{task.event.id}/{task.published}"
+
     def _begin(self, task: _Task) -> None:
         outcome = task.outcome
         if isinstance(outcome, Result):
@@ -439,6 +450,10 @@ class LocalSession:
 
     def _commit(self, task: _Task, changes: Changes, actions: Sequence[Action], *, again: bool) -> None:
         self._waiting = True
+        if not self.registered and self.model.phase is not Phase.DONE:
+            # In front of the commit, and taken as done: a registration after it would write the row of before.
+            self.register()
+            self.registered = True
         future = self._services.store.commit(self._patch(changes))
 
         def done(answer: Future[Committed]) -> None:
@@ -458,6 +473,8 @@ class LocalSession:
             elif isinstance(error, FenceRefused):
                 self.lose()
             else:
+                # It may have reached Redis all the same. The model says what holds: the row is written again.
+                self.registered = False
                 task.failure = f"nothing of it was done: {error}"
                 if type(task.event) is Open:
                     self.reject(503, (("Retry-After", "5"),), b"session store unavailable\n")

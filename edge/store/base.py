@@ -20,6 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+PUBLICATION_ID_TTL_MS = 86_400_000
+"""How long a publication's id is remembered (spec: 24 h)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -108,7 +111,8 @@ class Patch:
     """What one result changes in its session's row: all of it or nothing, under the fence.
 
     `state_set`/`state_unset` raise the version by one when there are any. `action_ids` are idempotency keys of the
-    result's actions: the answer tells which of them are new; they are remembered `ACTION_ID_TTL_S`.
+    result's actions: the answer tells which of them are new; they are remembered `ACTION_ID_TTL_S`. Who is refused with
+    `StoreUnavailable` has carried out none of the actions and may commit them again: the ids count as unused then.
     """
 
     session: str
@@ -169,10 +173,14 @@ class ChannelStore(Protocol):
         *,
         sender: str | None = None,
         id: str | None = None,
+        id_ttl_ms: int = PUBLICATION_ID_TTL_MS,
     ) -> Future[Published]:
         """Accept a publication: give it the next offset, keep it as `policy` says, and hand it to the bus, in one
-        step: subscribers see publications of one channel in offset order. `id` de-duplicates for 24 h. Safe to repeat
-        only with an id."""
+        step: subscribers see publications of one channel in offset order. `id` de-duplicates per channel for
+        `id_ttl_ms`, or for longer where the store itself needs that to send it again.
+
+        The store sends it again within its deadline when a connection breaks, with or without an id, and it takes
+        effect at most once. After `StoreUnavailable` only a caller with an id may safely repeat it."""
         ...
 
     def history(self, channel: str, since: Position | None, limit: int) -> Future[HistoryPage]:

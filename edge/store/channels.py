@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from asyncio import Future
+from itertools import count
 from urllib.parse import quote, unquote
 
 from edge.errors import StoreRefused
@@ -33,21 +34,33 @@ class Channels:
         self._router = router
         self._keys = keys
         self._seed = secrets.token_urlsafe(3)
+        self._boot = secrets.token_urlsafe(6)
+        self._numbers = count()
+        # Any repeat of ours leaves within the deadline; twice that leaves room for a clock that is not ours.
+        self._repeat_ms = int(router.wait_s * 2_000)
         self._sharded = int(router.address.kind == "cluster")
 
     def publish(
-        self, channel: str, payload: str | bytes, policy: HistoryPolicy, sender: str | None, id: str | None
+        self,
+        channel: str,
+        payload: str | bytes,
+        policy: HistoryPolicy,
+        sender: str | None,
+        id: str | None,
+        id_ttl_ms: int,
     ) -> Future[Published]:
         keys = self._keys
         try:
             body = encode(payload, sender)
         except UnicodeEncodeError as error:
             return self._router.refused(StoreRefused(f"publish: {error}"))
-        names: tuple[str, ...] = (keys.channel(channel), keys.history(channel))
-        if id is not None:
-            names = (*names, keys.publication(channel, id))
-        args = (self._sharded, keys.bus(channel), body, policy.count, policy.age_ms, self._seed)
-        return self._router.call(PUBLISH, names, args, _published, repeatable=id is not None)
+        if id is None:
+            # A publication that nobody named gets a name for as long as we may have to send it again.
+            id, id_ttl_ms = f"~{self._boot}{next(self._numbers):x}", 0
+        names = (keys.channel(channel), keys.history(channel), keys.publication(channel, id))
+        ttl_ms = max(id_ttl_ms, self._repeat_ms)
+        args = (self._sharded, keys.bus(channel), body, policy.count, policy.age_ms, self._seed, ttl_ms)
+        return self._router.call(PUBLISH, names, args, _published, repeatable=True)
 
     def history(self, channel: str, since: Position | None, limit: int) -> Future[HistoryPage]:
         names = (self._keys.channel(channel), self._keys.history(channel))

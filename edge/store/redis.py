@@ -18,6 +18,7 @@ from edge.config import EdgeSettings
 from edge.errors import StoreUnavailable
 from edge.store.address import parse_address
 from edge.store.base import (
+    PUBLICATION_ID_TTL_MS,
     BusListener,
     Committed,
     HistoryPage,
@@ -126,8 +127,9 @@ class RedisStore:
         *,
         sender: str | None = None,
         id: str | None = None,
+        id_ttl_ms: int = PUBLICATION_ID_TTL_MS,
     ) -> Future[Published]:
-        return self._channels.publish(channel, payload, policy, sender, id)
+        return self._channels.publish(channel, payload, policy, sender, id, id_ttl_ms)
 
     def history(self, channel: str, since: Position | None, limit: int) -> Future[HistoryPage]:
         return self._channels.history(channel, since, limit)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from asyncio import Future
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from edge.errors import StoreRefused
+from edge.errors import StoreRefused, StoreUnavailable
 from edge.store import rows
 from edge.store.base import Committed, Patch, SessionRow
 from edge.store.futures import both, relay, then
@@ -17,6 +18,11 @@ from edge.store.keys import Keys
 from edge.store.router import Router
 from edge.store.scripts import COMMIT, FORGET, REGISTER
 from edge.store.wire import Reply
+
+GIVEN_UP_COMMITS = 100
+"""Of one session; the oldest are forgotten first. A commit is given up once a `store_wait_s` or so."""
+GIVEN_UP_SESSIONS = 10_000
+"""A bound for the memory of an outage; the sessions whose last commit was given up longest ago are forgotten first."""
 
 
 class Sessions:
@@ -27,6 +33,8 @@ class Sessions:
         self._keys = keys
         self._boot = secrets.token_urlsafe(6)
         self._commits = count()
+        self._given_up: OrderedDict[str, deque[str]] = OrderedDict()
+        """Session → tokens of commits with action ids that may have run although their callers were refused."""
         self._gates: dict[str, list[Callable[[], None]]] = {}
         """Sessions whose list entry is on its way to another server than their row: what waits for that."""
 
@@ -49,10 +57,17 @@ class Sessions:
         return written if user is None else then(written, lambda _: self._index(user, row.id))
 
     def commit(self, patch: Patch) -> Future[Committed]:
+        token = f"{self._boot}{next(self._commits):x}"
         try:
-            args = self._patch_args(patch)
+            args = self._patch_args(patch, token)
         except (TypeError, ValueError) as error:
             return self._router.refused(StoreRefused(f"commit: {error}"))
+        done = self._issue(patch, args)
+        if patch.action_ids:
+            done.add_done_callback(lambda answer: self._watch(patch.session, token, answer))
+        return done
+
+    def _issue(self, patch: Patch, args: Sequence[Any]) -> Future[Committed]:
         keys = self._keys
         sid = patch.session
         names = [keys.session(sid), *[keys.action(sid, action_id) for action_id in patch.action_ids]]
@@ -65,7 +80,15 @@ class Sessions:
         done = self._in_order(patch.session, issue)
         return then(done, lambda reply: self._reindex(patch, reply))
 
-    def _patch_args(self, patch: Patch) -> list[Any]:
+    def _watch(self, sid: str, token: str, answer: Future[Any]) -> None:
+        if answer.cancelled() or not isinstance(answer.exception(), StoreUnavailable):
+            return
+        self._given_up.setdefault(sid, deque(maxlen=GIVEN_UP_COMMITS)).append(token)
+        self._given_up.move_to_end(sid)
+        while len(self._given_up) > GIVEN_UP_SESSIONS:
+            self._given_up.popitem(last=False)
+
+    def _patch_args(self, patch: Patch, token: str) -> list[Any]:
         bump = bool(patch.state_set or patch.state_unset)
         gone = [rows.STATE + key for key in patch.state_unset]
         gone += [rows.CHANNEL + channel for channel in patch.unsubscribe]
@@ -84,8 +107,9 @@ class Sessions:
                 gone.append(name)
             elif change is not None:
                 fields += (name, change[0])
-        token = f"{self._boot}{next(self._commits):x}"
-        return [patch.fence, token, int(bump), len(gone), *gone, *fields]
+        given_up = self._given_up.get(patch.session) if patch.action_ids else None
+        void = f" {' '.join(given_up)} " if given_up else ""
+        return [patch.fence, token, int(bump), void, len(gone), *gone, *fields]
 
     def _reindex(self, patch: Patch, reply: Reply) -> Future[Committed]:
         """The row says who the user is; now the index follows. It may lag, and is repaired on read."""
@@ -103,6 +127,7 @@ class Sessions:
 
     def forget(self, session: str, owner: str, fence: int) -> Future[None]:
         key = self._keys.session(session)
+        self._given_up.pop(session, None)
 
         def delete() -> Future[Any]:
             return self._router.call(FORGET, (key,), (fence,), repeatable=True)

@@ -1,16 +1,17 @@
--- Accept one publication. KEYS: channel, history, and the publication id's key if it has one.
--- ARGV: in a cluster (0, 1), bus channel, body, history count, history age in ms (0: any), epoch seed.
+-- Accept one publication. KEYS: channel, history, the publication id's key.
+-- ARGV: in a cluster (0, 1), bus channel, body, history count, history age in ms (0: any), epoch seed,
+-- how long the id is remembered in ms.
 -- Returns {offset, epoch, duplicate}. Message on the bus and in history: "<offset> <epoch> <wall ms> <body>".
-if KEYS[3] then
-  local before = redis.call('GET', KEYS[3])
-  if before then
-    local offset, epoch = string.match(before, '^(%d+) (.*)$')
-    return {tonumber(offset), epoch, 1}
-  end
+local count, age = tonumber(ARGV[4]), tonumber(ARGV[5])
+-- Without history the position is known beforehand, and one command asks and remembers.
+local fresh = count == 0 and redis.call('SET', KEYS[3], '0 ', 'PX', ARGV[7], 'NX')
+local before = not fresh and redis.call('GET', KEYS[3])
+if before then
+  local offset, epoch = string.match(before, '^(%d+) (.*)$')
+  return {tonumber(offset), epoch, 1}
 end
 local time = redis.call('TIME')
 local at = time[1] .. string.format('%03d', math.floor(tonumber(time[2]) / 1000))
-local count, age = tonumber(ARGV[4]), tonumber(ARGV[5])
 local offset, epoch = 0, ''
 if count > 0 then
   epoch = redis.call('HGET', KEYS[1], 'epoch')
@@ -44,8 +45,8 @@ if count > 0 then
     redis.call('PERSIST', KEYS[1])
   end
 end
-if KEYS[3] then
-  redis.call('SET', KEYS[3], string.format('%d', offset) .. ' ' .. epoch, 'EX', 86400)
+if not fresh then
+  redis.call('SET', KEYS[3], string.format('%d', offset) .. ' ' .. epoch, 'PX', ARGV[7])
 end
 -- Sharded pub/sub came with 7.0, as did this variable. The bus asks each server the same question.
 if ARGV[1] == '1' and redis.REDIS_VERSION_NUM then
