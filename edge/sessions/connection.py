@@ -19,12 +19,14 @@ class Frame:
     to 5,000 subscribers is encoded once and compressed once.
     """
 
-    __slots__ = ("deflated", "payload", "wire")
+    __slots__ = ("deflated", "payload", "size", "wire")
 
     def __init__(self, payload: str | bytes) -> None:
         self.payload = payload
         self.wire: bytes | None = None
         self.deflated: bytes | None = None
+        self.size = 0
+        """Payload bytes, once it is encoded."""
 
 
 class Connection(Protocol):

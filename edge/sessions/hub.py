@@ -11,7 +11,7 @@ places: `live` (gets what comes), `catching` (reads from history what it missed;
 from __future__ import annotations
 
 from asyncio import Future, get_running_loop
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from edge.sessions.connection import Frame
@@ -59,6 +59,26 @@ class _CatchUp:
         self.overflowed = False
 
 
+class _FanOut:
+    """Everybody who is live on a channel. What a publication costs here it costs thousands of times, so sinks stand
+    ready as bound methods, and deliveries are counted once per publication and counter."""
+
+    __slots__ = ("counters", "sends")
+
+    def __init__(self, live: Mapping[Subscriber, Sink]) -> None:
+        self.sends = tuple([sink.send for sink in live.values()])
+        self.counters: dict[Counter, int] = {}
+        for subscriber in live:
+            counter = subscriber.delivered
+            self.counters[counter] = self.counters.get(counter, 0) + 1
+
+    def send(self, frame: Frame) -> None:
+        for send in self.sends:
+            send(frame)
+        for counter, count in self.counters.items():
+            counter.value += count
+
+
 class _Channel:
     """The local side of one channel. `seen` is the newest position the bus (or a recovery) has delivered."""
 
@@ -67,8 +87,9 @@ class _Channel:
     def __init__(self) -> None:
         self.confirmed: Future[None] | None = get_running_loop().create_future()
         self.live: dict[Subscriber, Sink] = {}
-        # `live` as a tuple: a slow consumer that is thrown out in mid-loop changes the dict, not what we walk over.
-        self.fan_out: tuple[tuple[Subscriber, Sink], ...] | None = None
+        # `live` made ready to be walked over, until somebody comes or goes: a slow consumer that is thrown out in
+        # mid-loop changes the dict, not this.
+        self.fan_out: _FanOut | None = None
         self.catching: dict[Subscriber, _CatchUp] = {}
         self.ahead: dict[Subscriber, Position] = {}
         self.seen = NO_POSITION
@@ -136,6 +157,12 @@ class Hub:
             self._store.unsubscribe(channel)
             self._confirm(entry)
 
+    def recount(self, channel: str) -> None:
+        """A subscriber counts its deliveries elsewhere from now on."""
+        entry = self._channels.get(channel)
+        if entry is not None:
+            entry.fan_out = None
+
     def subscribers(self, channel: str) -> int:
         """How many sessions of this process are subscribed."""
         entry = self._channels.get(channel)
@@ -189,18 +216,14 @@ class Hub:
     def _fan_out(self, entry: _Channel, publication: Publication) -> None:
         frame = Frame(publication.payload)
         sender = publication.sender
-        targets = entry.fan_out
-        if targets is None:
-            targets = entry.fan_out = tuple(entry.live.items())
         if sender is None:
-            for subscriber, connection in targets:
-                connection.send(frame)
-                subscriber.delivered.value += 1
+            targets = entry.fan_out
+            if targets is None:
+                targets = entry.fan_out = _FanOut(entry.live)
+            targets.send(frame)
         else:
-            for subscriber, connection in targets:
-                if subscriber.session != sender:
-                    connection.send(frame)
-                    subscriber.delivered.value += 1
+            for subscriber in tuple(entry.live):
+                self._send_one(subscriber, publication, frame)
         if entry.ahead:
             self._fan_out_ahead(entry, publication, frame)
 

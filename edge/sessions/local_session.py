@@ -609,6 +609,8 @@ class LocalSession:
         if self.model.paused:
             old.reading_paused.value -= 1
             new.reading_paused.value += 1
+        for channel in self.model.channels or ():
+            self._services.hub.recount(channel)
         self.meters = new
 
     def _limits(self) -> LimitSettings:

@@ -287,12 +287,13 @@ class WebSocketConnection(asyncio.Protocol):
             wire = frame.wire  # type: ignore[assignment]
             if wire is None:
                 wire = frame.wire = encode_message(frame.payload)
+                frame.size = payload_bytes(wire)
         route = self._route
         assert route is not None
         self._last_message = self._reception.care.now
         meters = route.meters
         meters.messages_out.value += 1
-        meters.bytes_out.value += payload_bytes(wire)
+        meters.bytes_out.value += frame.size or payload_bytes(wire)
         limit = route.settings.limits.outbox_bytes
         if self._outbox.put(wire) > limit > 0:
             self._check_backlog(limit, len(wire))
