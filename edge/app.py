@@ -246,6 +246,10 @@ class Edge:
         process = self._metrics.process
         process.store_up.value = int(health.up)
         process.store_waiting.value = health.waiting
+        for meters in self._metrics.routes():
+            meters.queue_events.value = 0
+        for session in self._services.registry:
+            session.meters.queue_events.value += session.model.unsettled
 
 
 def _settle_memory() -> None:

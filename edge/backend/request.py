@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import token_bytes
 
 from edge.backend.base import Release
 from edge.backend.dialer import Target
@@ -11,12 +12,13 @@ from edge.config import RouteSettings
 from edge.protocol.callbacks.events import Parcel
 from edge.protocol.callbacks.signature import sign
 from edge.protocol.callbacks.wire import JSON_TYPE, MSGPACK_TYPE, WireEncoding, encode_request
+from edge.protocol.trace import traceparent
 
 
 class RequestWriter:
     """Writes the requests to one release. `encoding` is what the next one is written in."""
 
-    __slots__ = ("_edge_id", "_head", "_release", "_secrets", "_target", "encoding")
+    __slots__ = ("_edge_id", "_head", "_release", "_secrets", "_target", "_tracing", "encoding")
 
     def __init__(self, edge_id: str, route: RouteSettings, release: Release, target: Target) -> None:
         self._edge_id = edge_id
@@ -28,6 +30,7 @@ class RequestWriter:
     def update(self, route: RouteSettings) -> None:
         """The route's settings have changed: encoding and secrets."""
         self._secrets = [secret.value.encode() for secret in route.secrets]
+        self._tracing = route.tracing
         self.use(self.encoding if route.encoding == "auto" else route.encoding)
 
     def use(self, encoding: WireEncoding) -> None:
@@ -49,10 +52,13 @@ class RequestWriter:
     def write(self, parcels: Sequence[Parcel], gone: Sequence[str], clock: Clock) -> bytes:
         """One request, head and body."""
         body = encode_request(self._edge_id, parcels, gone, self.encoding)
-        if not self._secrets:
-            return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
-        signature = sign(self._secrets, body, clock.wall_ms() // 1000).encode()
-        return b"%b%d\r\nHoldfast-Signature: %b\r\n\r\n%b" % (self._head, len(body), signature, body)
+        extra = b""
+        if self._secrets:
+            signature = sign(self._secrets, body, clock.wall_ms() // 1000)
+            extra = f"Holdfast-Signature: {signature}\r\n".encode()
+        if self._tracing:
+            extra += f"traceparent: {traceparent(parcels, token_bytes(24))}\r\n".encode()
+        return b"%b%d\r\n%b\r\n%b" % (self._head, len(body), extra, body)
 
 
 def _one_line(value: str) -> str:

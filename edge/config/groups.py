@@ -115,6 +115,8 @@ class RouteSettings:
     """Allowed Origin headers, ``*`` wildcards in the host allowed; empty: any origin, and none."""
     compression: bool = False
     """Offer permessage-deflate, without context takeover."""
+    tracing: bool = False
+    """Send a W3C `traceparent` with each request: the client's trace for a handshake, else a new one."""
     limits: LimitSettings = field(default_factory=LimitSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)

@@ -113,6 +113,7 @@ ROUTE: Table = {
     "secrets": ListOf(SecretValue()),
     "origins": ListOf(ORIGIN),
     "compression": Flag(),
+    "tracing": Flag(),
 }
 ROUTE_GROUPS: Mapping[str, Table] = {"limits": LIMITS, "timeouts": TIMEOUTS, "pool": POOL}
 CHANNEL: Table = {

@@ -234,6 +234,10 @@ class Metrics:
             meters = self._routes[key] = RouteMeters()
         return meters
 
+    def routes(self) -> Sequence[RouteMeters]:
+        """All meters handed out so far."""
+        return tuple(self._routes.values())
+
     def before_snapshot(self, sample: Callable[[], None]) -> None:
         """Call `sample` before each snapshot: to set gauges that are cheaper to look up than to keep."""
         self._before.append(sample)

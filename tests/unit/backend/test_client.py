@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 import socket
 
 import pytest
@@ -191,3 +192,12 @@ async def test_a_retry_waits_until_the_answers_before_it_are_applied() -> None:
         box.settling = False
         await desk.all_done()
         assert backend.requests[-1].events[0]["version"] == 1
+
+
+async def test_requests_carry_a_traceparent_when_the_route_asks_for_it() -> None:
+    async with desk_and_backend(route=RouteSettings(tracing=True, secrets=(Secret("x" * 16),))) as (desk, backend):
+        desk.box().put()
+        await desk.all_done()
+        headers = backend.requests[0].headers
+        assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", headers["traceparent"])
+        assert "holdfast-signature" in headers
