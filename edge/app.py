@@ -149,13 +149,13 @@ class Edge:
 
     def reload(self, settings: Settings) -> None:
         """New routes, secrets, channels and limits; what belongs to sockets and to Redis stays as it was started."""
+        self._public.renew_certificate()  # the only part that can fail: nothing may have changed by then
         self._settings = settings
         self._routes.replace(settings.routes)
         self._reception.replace(settings.edge)
         self._services.policies.replace(settings.channels)
         self._services.releases.forget_tables()
         self._read_all_releases()
-        self._public.renew_certificate()
 
     def readiness(self) -> list[str]:
         """Why this worker should get no new connections; empty: ready."""

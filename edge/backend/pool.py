@@ -45,6 +45,12 @@ _log = logging.getLogger("holdfast.backend")
 BAD_RESULT_LINES_MS = 1_000
 """One line a second about bad answers is enough to find them."""
 REFUSED_BODY_BYTES = 65_536
+REFUSAL_HINTS: Mapping[int, str] = {
+    401: ": do the route's secrets match the backend's?",
+    404: ": is the path right (the release's URL and callback_path)?",
+    405: ": does this path take POST?",
+}
+"""What an operator may look at first; added to the log's line."""
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"content-length", "date", "server"}
@@ -376,6 +382,8 @@ class Pool:
         if group.events > 1:
             self._backlog.now(group.split(2))
             return
+        hint = REFUSAL_HINTS.get(answer.status, "")
+        self._say_bad("release %s refused an event with status %s", f"{answer.status}{hint}")
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
         headers = tuple((name, value) for name, value in fields if name.lower() not in HOP_BY_HOP)
         self._end(group, Refused(answer.status, headers, answer.body[:REFUSED_BODY_BYTES]))

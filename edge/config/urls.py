@@ -7,6 +7,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from edge.config.groups import Secret
 from edge.config.kinds import Environment, Text, Wrong, dereference
+from edge.config.redis_address import parse_address
+from edge.errors import ConfigError
 
 REDIS_SCHEMES = (
     "redis",
@@ -115,18 +117,23 @@ class RedisUrl:
         needs = rest.rpartition("@")[2].startswith("/") if scheme == "unix" else bool(hosts)
         if url and not (separator and scheme in REDIS_SCHEMES and needs and _NO_SPACE.fullmatch(url)):
             raise Wrong(self.allowed, shown=without_userinfo(url))
+        if url:
+            try:
+                parse_address(url)
+            except ConfigError as error:
+                raise Wrong(error.allowed, shown=without_userinfo(url)) from None
         return url
 
 
 def without_userinfo(url: str) -> str:
-    """`url` fit for logs: user name and password, if any, are masked, and so is a ``password=`` in the
-    query."""
+    """`url` fit for logs: user name and password, if any, are masked, and so is a ``password=`` (of Redis or of its
+    sentinels) in the query."""
     masked = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://).*@", r"\1•••@", url)
-    return re.sub(r"((?:^|[?&])(?:username|password)=)[^&#]*", r"\1•••", masked)
+    return re.sub(r"((?:^|[?&])(?:sentinel_)?(?:username|password)=)[^&#]*", r"\1•••", masked)
 
 
 def secrets_in(url: str) -> tuple[Secret, ...]:
     """The passwords inside a URL, as written and decoded, for the log's mask."""
     found = re.findall(r"^[A-Za-z][A-Za-z0-9+.-]*://[^:/?]*:(.*)@", url)
-    found += re.findall(r"[?&]password=([^&#]*)", url)
+    found += re.findall(r"[?&](?:sentinel_)?password=([^&#]*)", url)
     return tuple(Secret(text) for raw in found for text in {raw, unquote(raw)} if text)

@@ -217,6 +217,9 @@ class _Frame:
         self._logs.start(settings.edge.log_level, masked)
         try:
             self._worker.reload(settings)
+        except HoldfastError as error:
+            _log.error("the settings were not taken over, the old ones stay in force: %s", error)
+            return
         except Exception:
             _log.exception("the new settings could not be taken over")
             return

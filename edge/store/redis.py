@@ -15,8 +15,8 @@ from typing import Any
 
 from edge.clock import Clock
 from edge.config import EdgeSettings
+from edge.config.redis_address import parse_address
 from edge.errors import StoreUnavailable
-from edge.store.address import parse_address
 from edge.store.base import (
     PUBLICATION_ID_TTL_MS,
     BusListener,

@@ -18,8 +18,8 @@ from typing import Any
 from redis.crc import key_slot
 
 from edge.clock import Clock
+from edge.config.redis_address import Address
 from edge.errors import StoreError, StoreRefused, StoreUnavailable
-from edge.store.address import Address
 from edge.store.base import StoreHealth
 from edge.store.lane import Command, Lane, backoff_s
 from edge.store.scripts import Script

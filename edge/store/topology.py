@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge.config.redis_address import Address, Endpoint
 from edge.errors import StoreError, StoreRefused, StoreUnavailable
-from edge.store.address import Address, Endpoint
 from edge.store.wire import ask_once
 
 Slots = dict[int, str]

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import hiredis
 
+from edge.config.redis_address import Endpoint, Login
 from edge.errors import StoreRefused, StoreUnavailable
-from edge.store.address import Endpoint, Login
 
 Reply = Any
 """bytes, int, None, a list of replies, or a `hiredis.ReplyError` (as a value)."""

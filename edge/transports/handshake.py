@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edge.model.limits import origin_allowed
-from edge.model.proxies import show_address, true_client, true_scheme
+from edge.model.proxies import is_trusted, show_address, true_client, true_scheme
 from edge.protocol.callbacks.events import ClientRequest, Headers
 from edge.protocol.websocket_handshake import Negotiated, Unacceptable, negotiate
 from edge.sessions.routes import RouteHandle
@@ -88,7 +88,7 @@ def admit(reception: Reception, head: RequestHead) -> Handshake | Refusal:
         method=head.method,
         path=path,
         query=query,
-        headers=[item for item in head.headers if not is_edge_header(item[0])],
+        headers=_believable(head.headers, from_proxy=is_trusted(head.peer[0], reception.trusted)),
         client=show_address(address, port),
         scheme=true_scheme("wss" if head.secure else "ws", head.peer[0], protos, reception.trusted),
         subprotocols=negotiated.subprotocols,
@@ -117,6 +117,17 @@ def _check_head(route: RouteHandle, head: RequestHead) -> Refusal | None:
 def values_of(headers: Headers, name: str) -> Sequence[str]:
     """The values of all fields with this (lower case) name, in order."""
     return [value for field_name, value in headers if field_name.lower() == name]
+
+
+def _believable(headers: Headers, *, from_proxy: bool) -> Headers:
+    """`headers` without those that only the edge, or a proxy it trusts, may say to a backend."""
+    return [item for item in headers if not is_edge_header(item[0]) and (from_proxy or not is_proxy_header(item[0]))]
+
+
+def is_proxy_header(name: str) -> bool:
+    """Whether it is a proxy's word about its client: a backend may believe it, so an untrusted peer may not say it."""
+    folded = name.lower().replace("_", "-")
+    return folded.startswith("x-forwarded-") or folded in ("forwarded", "x-real-ip")
 
 
 def is_edge_header(name: str) -> bool:

@@ -58,18 +58,20 @@ class RedisServer:
     """
 
     def __init__(
-        self, folder: Path, *config: str, binary: Path | None = None, port: int = 0, sentinel: bool = False
-    ) -> None:
+        self, folder: Path, *config: str, binary: Path | None = None, port: int = 0, sentinel: bool = False,
+        password: str = "",
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.port = port or free_port()
-        self._config = config
+        self._password = password
+        self._config = (*config, f"requirepass {password}") if password else config
         self._binary = binary or local_server()
         self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        return f"redis://{f':{self._password}@' if self._password else ''}{LOOPBACK}:{self.port}/0"
 
     @property
     def pid(self) -> int:
@@ -78,7 +80,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """redis-py, as an independent view on the server. Close it (`with`)."""
-        return redis.Redis(host=LOOPBACK, port=self.port, socket_timeout=5)
+        return redis.Redis(host=LOOPBACK, port=self.port, password=self._password or None, socket_timeout=5)
 
     def start(self) -> RedisServer:
         """Start, and wait until it answers PING."""

@@ -290,6 +290,13 @@ WRONG: list[tuple[str, str, str]] = [
         "redis+cluster://h1,h2, env:NAME, file:/path, or empty for an embedded Redis",
     ),
     (
+        "redis at a port that is none, without any password",
+        '[edge]\nredis = "redis+sentinel://:hush@a:port/main?sentinel_password=hush"\n' + ROUTE_TOML,
+        "holdfast.toml:2: edge.redis = 'redis+sentinel://•••@a:port/main?sentinel_password=•••' is not accepted: "
+        "a port must be a number from 1 to 65535; redis://host:6379/0, rediss://host:6379/0, unix:///path, "
+        "redis+sentinel://h1:26379,h2:26379/service/0 or redis+cluster://h1:6379,h2:6379",
+    ),
+    (
         "secret of the wrong type is not shown",
         '[[route]]\nbackend = "http://b"\nsecrets = [12345678]\n',
         "holdfast.toml:3: route[0].secrets[0] = Secret(•••) is not accepted: "

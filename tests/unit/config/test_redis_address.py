@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edge.config import Secret
+from edge.config.redis_address import Endpoint, Login, parse_address
 from edge.errors import ConfigError
-from edge.store.address import Endpoint, Login, parse_address
 
 
 @pytest.mark.parametrize(

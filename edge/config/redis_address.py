@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, unquote
 
-from edge.config import Secret
+from edge.config.groups import Secret
 from edge.errors import ConfigError
 
 Kind = Literal["standalone", "sentinel", "cluster"]
