@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from backend_sdk import App, Close, Gap, Message, Open, Session, Timer
+from backend_sdk import App, Close, Gap, Message, Open, Refused, Session, Timer
 from tests.support.journal import VARIABLE, Journal
 
 NAME = os.environ.get("BACKEND_NAME", "backend")
@@ -155,3 +155,22 @@ moody = Starlette(
         Mount("/", _Moody(plain)),
     ]
 )
+
+
+insistent = App()
+"""Says "once" under one idempotency key: when asked, and again whenever it hears that this could not be done."""
+
+
+@insistent.on_message
+async def say_once(session: Session, event: Message) -> None:
+    session.state["asked"] = event.text
+    session.send("once", id="only-once")
+    session.send(f"heard {event.text}")
+
+
+@insistent.on_refused
+async def insist(session: Session, event: Refused) -> None:
+    _note(type="refused", of=event.of, error=event.error)
+    session.state["insisted"] = True
+    session.send("once", id="only-once")
+    session.send("sorry for the delay")

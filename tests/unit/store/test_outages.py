@@ -259,6 +259,8 @@ async def test_a_sentinel_failover_is_followed(open_edge: OpenEdge, tmp_path_fac
         edge = await open_edge(setup.url, store_wait_s=20.0)
         await edge.store.subscribe("room")
         await edge.store.publish("room", "before", KEEP)
+        with setup.replica.client() as client:
+            await wait_until(lambda: client.llen("hf:h:{room}") == 1, "the replica has it too")
         setup.master.kill()
         await wait_until(lambda: edge.ears.interruptions, "the loss is noticed")
         after = await edge.store.publish("room", "after", KEEP)
