@@ -12,8 +12,9 @@ become events is `backend_sdk.wire`'s, what a handler may order `backend_sdk.ses
     async def echo(session, event):
         session.send(event.payload)
 
-Run it with any ASGI server (``uvicorn mine:app``), or mount it: ``Starlette(routes=[Mount("/edge", app)])``; its
-callback path is then ``/edge/``, for Starlette's mounts want the slash and an edge follows no redirects.
+Run it with any ASGI server (``uvicorn mine:app``), or mount it: ``Starlette(routes=[Mount("/edge", app)])``, or
+``FastAPI().mount("/edge", app)``. The route's `callback_path` is then ``/edge/``: without the final slash these
+frameworks answer with a redirect, and an edge follows none.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from edge.backend.dialer import Dialer, Target
 from edge.backend.http11 import Answer, Failure, HttpConnection
 from edge.backend.letters import Group, Letter
 from edge.backend.outcomes import Outcomes
+from edge.backend.redirects import advice
 from edge.backend.request import RequestWriter
 from edge.config import RouteSettings
 from edge.errors import BackendError, ConfigError, WireError
@@ -391,7 +392,8 @@ class Pool:
     def _redirected(self, shipment: Shipment, answer: Answer, now: int) -> None:
         self._meters.request_failures["redirect"].value += 1
         self._answered(now)
-        self._say_bad("release %s answers with a redirect (status %d), which is never followed", answer.status)
+        line = "release %s answers with a redirect, which is never followed: %s"
+        self._say_bad(line, advice(answer, target_of(self.route, self.release)))
         self._end(shipment.group, Refused(502, (), b""))
 
     def _end(self, group: Group, outcome: Refused) -> None:

@@ -12,6 +12,9 @@ from itertools import groupby
 import pytest
 
 from edge.backend.base import Expired, Refused, Release
+from edge.backend.dialer import Target
+from edge.backend.http11 import Answer
+from edge.backend.redirects import advice
 from edge.config import PoolSettings, RouteSettings, TimeoutSettings
 from edge.protocol.callbacks.actions import NOTHING, BadResult, Result, Send
 from edge.protocol.callbacks.wire import JSON_TYPE, MSGPACK_TYPE
@@ -158,7 +161,31 @@ async def test_a_redirect_is_a_verdict_and_worth_one_line(caplog: pytest.LogCapt
         await desk.all_done()
         assert all(box.outcomes == [(f"{box.session}:1", Refused(502, (), b""))] for box in desk.boxes)
         assert all(request.line.startswith("POST / ") for request in backend.requests)
-    assert sum("redirect" in line for line in caplog.messages) == 1
+    (line,) = [line for line in caplog.messages if "redirect" in line]
+    port = backend.port
+    assert f"status 302 from http://127.0.0.1:{port}/; set callback_path" in line
+    assert line.endswith(f"requests go to http://127.0.0.1:{port}/other")
+
+
+@pytest.mark.parametrize(
+    ("location", "goal"),
+    [
+        (None, "the final URL"),
+        ("", "the final URL"),
+        ("/edge/", "http://backend:80/edge/"),
+        ("edge/", "http://backend:80/edge/"),
+        ("//elsewhere/x", "http://elsewhere/x"),
+        ("http://[bad", "the final URL"),
+        ("/\x1b[31m", "the final URL"),
+        ("/" + "x" * 1_000, "http://backend:80/" + "x" * 282),
+    ],
+)
+def test_the_advice_on_a_redirect_names_where_it_leads(location: str | None, goal: str) -> None:
+    headers = [] if location is None else [(b"Location", location.encode("latin-1"))]
+    answer = Answer(307, headers, b"")
+    target = Target(tls=False, host="backend", port=80, authority="backend:80", path="/edge")
+    expected = f"status 307 from http://backend:80/edge; set callback_path so that requests go to {goal}"
+    assert advice(answer, target) == expected
 
 
 @pytest.mark.parametrize("status", [500, 422])
