@@ -9,6 +9,7 @@ The suite needs Python 2.7. Where an interpreter is found (PATH, or pyenv), it i
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import os
@@ -71,7 +72,13 @@ def find_python27() -> str:
 
 
 def furnish() -> Path:
-    """The suite's program, installed if it is not yet. Raises NoPython27."""
+    """The suite's program, installed if it is not yet, by one process at a time. Raises NoPython27."""
+    with open(__file__, "rb") as turnstile:  # freed when it is closed
+        fcntl.flock(turnstile, fcntl.LOCK_EX)
+        return _furnish()
+
+
+def _furnish() -> Path:
     wstest = VENV / "bin" / "wstest"
     marker = VENV / f"{SUITE}.installed"
     if marker.exists():
