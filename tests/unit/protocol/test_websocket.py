@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import struct
 import zlib
 
 import pytest
@@ -29,26 +28,11 @@ from edge.protocol.websocket import (
     encode_pong,
     payload_bytes,
 )
+from tests.support.raw_websocket import client_frame
 
 LIMITS = LimitSettings()
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For a machine with other things to do."""
-
-
-def client_frame(
-    opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: bytes = b"\x01\x80\x33\xfe"
-) -> bytes:
-    """One masked frame, straight from RFC 6455 §5.2, with any head one wants."""
-    head = (0x80 if fin else 0) | rsv | opcode
-    size = len(payload)
-    if size < 126:
-        length = bytes([0x80 | size])
-    elif size < 65536:
-        length = bytes([0x80 | 126]) + struct.pack("!H", size)
-    else:
-        length = bytes([0x80 | 127]) + struct.pack("!Q", size)
-    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-    return bytes([head]) + length + mask + masked
 
 
 def deflated(payload: bytes) -> bytes:

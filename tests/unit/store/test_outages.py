@@ -286,8 +286,7 @@ async def test_a_publication_that_redis_took_to_its_grave_is_published_once(
     durable = RedisServer(tmp_path / "redis", "appendonly yes", "appendfsync always")
     with durable as server:
         async with ReplyHolder(server.port) as holder:
-            edge, other = await open_edge(holder.url, store_wait_s=20.0), await open_edge(server.url)
-            await other.store.subscribe("room")
+            edge = await open_edge(holder.url, store_wait_s=20.0)
             publication = await answered_never(edge, server, holder, "room")
             server.kill()
             holder.cut()
