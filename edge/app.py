@@ -130,7 +130,7 @@ class Edge:
         listener = BusListener(
             publication=services.hub.publication,
             mail=services.post.received,
-            interrupted=lambda: _log.warning("the bus between edges is interrupted"),
+            interrupted=self._bus_interrupted,
             restored=services.hub.restored,
         )
         try:
@@ -205,6 +205,10 @@ class Edge:
         return len(self._services.registry)
 
     # Inside.
+
+    def _bus_interrupted(self) -> None:
+        _log.warning("the bus between edges is interrupted")
+        self._services.hub.interrupted()
 
     def _route_settings(self) -> Sequence[RouteSettings]:
         return [route.settings for route in self._routes]

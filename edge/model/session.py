@@ -265,7 +265,7 @@ class Session:
     def moved(self, release: str, now: int) -> None:
         """The next events go to another release: tell it so first (not when it has not been told of the session)."""
         old, self.release = self.release, release
-        if old == release or self.phase in (Phase.OPENING, Phase.ABANDONED, Phase.ENDED):
+        if old == release or self.phase in (Phase.OPENING, Phase.ABANDONED, Phase.ENDED, Phase.DONE):
             return
         if self.queue is None:
             self.queue = deque()
@@ -338,7 +338,7 @@ class Session:
         """
         actions = result.actions
         changes = Changes(result.state_set, result.state_unset, None, None, [], [], {}, [], [])
-        if type(event) is Timer:
+        if type(event) is Timer and not self._set_since(event):
             changes.cancel_timers.append(event.name)
         for index, action in enumerate(actions):
             if action.session is not None and action.session != self.id:
@@ -369,6 +369,8 @@ class Session:
         timers = dict(self.timers or {})
         for name in changes.cancel_timers:
             timers.pop(name, None)
+        if changes.cancel_timers or changes.set_timers:
+            self._unring({*changes.cancel_timers, *changes.set_timers})
         timers.update(changes.set_timers)
         self.timers = timers or None
 
@@ -428,6 +430,19 @@ class Session:
             case Send() | CloseSession() | _:
                 pass
         return None
+
+    def _set_since(self, event: Timer) -> bool:
+        """The timer was set again after it had rung: the new one is not this event's to end."""
+        timer = self.timers.get(event.name) if self.timers else None
+        return timer is not None and timer[0] > event.at
+
+    def _unring(self, names: set[str]) -> None:
+        """Timers that rang, but were cancelled or set again before their events left, have not rung."""
+        if not self.queue:
+            return
+        kept = deque(event for event in self.queue if type(event) is not Timer or event.name not in names)
+        self.queue_bytes -= EVENT_OVERHEAD * (len(self.queue) - len(kept))
+        self.queue = kept or None
 
     def _subscribed(self, channel: str) -> bool:
         return self.channels is not None and channel in self.channels

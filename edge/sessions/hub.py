@@ -82,7 +82,18 @@ class _FanOut:
 class _Channel:
     """The local side of one channel. `seen` is the newest position the bus (or a recovery) has delivered."""
 
-    __slots__ = ("ahead", "buffer", "catching", "confirmed", "fan_out", "live", "placed", "recovering", "seen")
+    __slots__ = (
+        "ahead",
+        "buffer",
+        "catching",
+        "confirmed",
+        "doubtful",
+        "fan_out",
+        "live",
+        "placed",
+        "recovering",
+        "seen",
+    )
 
     def __init__(self) -> None:
         self.confirmed: Future[None] | None = get_running_loop().create_future()
@@ -96,6 +107,8 @@ class _Channel:
         # True once `seen` says where the channel stood when we came (NO_POSITION then means: it had no history yet).
         self.placed = False
         self.recovering = False
+        # The bus was interrupted, and what came meanwhile has not been read from history yet.
+        self.doubtful = False
         self.buffer: list[Publication] = []
 
     def join(self, subscriber: Subscriber) -> None:
@@ -183,12 +196,17 @@ class Hub:
                 catch_up.overflowed = True
         self._pass_on(publication, entry)
 
+    def interrupted(self) -> None:
+        """The bus is gone: from now on publications may be missed."""
+        for entry in self._channels.values():
+            entry.doubtful = True
+
     def restored(self, channels: Sequence[str]) -> None:
         """The bus is back: read from history what was missed, where there is history."""
         for channel in channels:
             entry = self._channels.get(channel)
-            if entry is not None and entry.seen.offset and not entry.recovering:
-                self._recover(channel, entry)
+            if entry is not None and (entry.seen.offset or entry.placed) and not entry.recovering:
+                self._recover(channel, entry, entry.seen)
 
     # Inside: passing on.
 
@@ -199,6 +217,11 @@ class Hub:
                 if len(entry.buffer) < CATCH_UP_BUFFER:
                     entry.buffer.append(publication)
                 return
+            if entry.seen.epoch != position.epoch and entry.seen.offset and entry.doubtful:
+                # A new life, and who knows how much of the old one we have missed.
+                entry.buffer.append(publication)
+                self._recover(publication.channel, entry, entry.seen)
+                return
             if entry.seen.epoch != position.epoch:
                 # A new life of the channel: all of it is new to us, if we were here before it began.
                 start = 0 if entry.placed else position.offset - 1
@@ -208,7 +231,7 @@ class Hub:
             if position.offset != entry.seen.offset + 1:
                 # Something was lost between Redis and us. History knows.
                 entry.buffer.append(publication)
-                self._recover(publication.channel, entry)
+                self._recover(publication.channel, entry, entry.seen)
                 return
             entry.seen = position
         self._fan_out(entry, publication)
@@ -322,24 +345,32 @@ class Hub:
         if not catch_up.done.done():
             catch_up.done.set_result(None)
 
-    def _recover(self, channel: str, entry: _Channel) -> None:
+    def _recover(self, channel: str, entry: _Channel, since: Position) -> None:
         """Read from history what `live` sessions missed; live publications wait in the channel's buffer meanwhile."""
         entry.recovering = True
-        since = entry.seen
 
         def read(answer: Future[HistoryPage]) -> None:
             if self._channels.get(channel) is not entry:
                 return
             entry.recovering = False
-            waiting, entry.buffer = entry.buffer, []
             if answer.cancelled() or answer.exception() is not None:
                 # Redis went away again; the next `restored` starts over from the same mark.
+                entry.buffer.clear()
                 return
             page = answer.result()
+            entry.doubtful = False
             if not page.whole:
-                for subscriber in (*entry.live, *entry.ahead):
-                    subscriber.gap(channel, since, page.top)
-                entry.seen = page.top
+                # Of a life that began while we were away nothing need be missing: that one is read from its start.
+                newborn = page.top.offset > 0 and page.top.epoch != since.epoch
+                start = Position(0, page.top.epoch) if newborn else page.top
+                if since.epoch:
+                    for subscriber in (*entry.live, *entry.ahead):
+                        subscriber.gap(channel, since, start)
+                entry.seen = start
+                if newborn:
+                    self._recover(channel, entry, start)
+                    return
+            waiting, entry.buffer = entry.buffer, []
             for publication in (*page.publications, *waiting):
                 self._pass_on(publication, entry)
 

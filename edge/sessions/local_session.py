@@ -21,7 +21,7 @@ from edge.backend.base import Expired, Outcome, Refused, Release
 from edge.config import LimitSettings, RouteSettings
 from edge.errors import Conflict, FenceRefused, HoldfastError, SessionGone, StoreError
 from edge.model.session import Changes, Flow, Phase, Refusal, Session, plain
-from edge.protocol.callbacks.actions import Accept, Action, BadResult, Reject, Result
+from edge.protocol.callbacks.actions import Accept, Action, BadResult, Publish, Reject, Result
 from edge.protocol.callbacks.events import Close, Event, Headers, Message, Open, Parcel
 from edge.sessions.connection import Connection, Frame
 from edge.sessions.detached import DETACHED
@@ -151,12 +151,7 @@ class LocalSession:
             self.meters.connections_closed[cause].value += 1
         if model.paused:
             self.meters.reading_paused.value -= 1
-        for channel in model.channels or ():
-            self._services.hub.unsubscribe(self, channel)
-        if self._alarms is not None:
-            for alarm in self._alarms.values():
-                alarm.cancel()
-            self._alarms = None
+        self._let_go()
         self.connection = DETACHED
         if model.phase in (Phase.OPENING, Phase.ABANDONED):
             self._ending = (code, reason, clean, cause)
@@ -246,10 +241,20 @@ class LocalSession:
         future = self._services.store.register(self.row())
 
         def done(answer: Future[None]) -> None:
-            self.registered = not answer.cancelled() and answer.exception() is None
+            error = None if answer.cancelled() else answer.exception()
+            self.registered = not answer.cancelled() and error is None
+            if isinstance(error, FenceRefused) and self.model.phase is not Phase.DONE:
+                self.lose()
 
         future.add_done_callback(done)
         return future
+
+    def put_back(self) -> Future[None] | None:
+        """Write the row again, unless a change of it may be on its way, which this would undo: None, and later then."""
+        if self._waiting:
+            self.registered = False
+            return None
+        return self.register()
 
     def row(self) -> SessionRow:
         """The session as the store should know it."""
@@ -313,9 +318,17 @@ class LocalSession:
         connection, self.connection = self.connection, DETACHED
         if self._services.registry.remove(self):
             self.meters.sessions.value -= 1
+        self._let_go()
+        connection.close(1012, "session moved: this edge lost its lease")
+
+    def _let_go(self) -> None:
+        """No more publications and no more timers: there is nobody left to get them."""
         for channel in self.model.channels or ():
             self._services.hub.unsubscribe(self, channel)
-        connection.close(1012, "session moved: this edge lost its lease")
+        if self._alarms is not None:
+            for alarm in self._alarms.values():
+                alarm.cancel()
+            self._alarms = None
 
     # Order: one task after the other.
 
@@ -462,43 +475,47 @@ class LocalSession:
             if error is None:
                 committed = answer.result()
                 self.model.applied(changes, committed.version)
-                if changes.pinned is not None:
-                    self._chosen_at = _CHOOSE_AGAIN
                 self._set_alarms(changes)
-                fresh = [a for a in actions if a.id is None or a.id not in committed.repeated]
+                fresh = [a for a in actions if type(a) is Publish or a.id is None or a.id not in committed.repeated]
                 task.steps.extend(self._with_answer(task.event, fresh))
             elif isinstance(error, FenceRefused) and again:
                 self._reclaim(task, changes, actions)
                 return
-            elif isinstance(error, FenceRefused):
-                self.lose()
             else:
                 # It may have reached Redis all the same. The model says what holds: the row is written again.
                 self.registered = False
                 task.failure = f"nothing of it was done: {error}"
-                if type(task.event) is Open:
+                if type(task.event) is Open and self.model.phase is not Phase.DONE:
                     self.reject(503, (("Retry-After", "5"),), b"session store unavailable\n")
             self._run()
 
         future.add_done_callback(done)
 
     def _reclaim(self, task: _Task, changes: Changes, actions: Sequence[Action]) -> None:
-        """Our write was refused. Either another edge owns the session, or Redis lost the row and we put it back."""
+        """Our write was refused. Either another edge owns the session, or Redis lost the row: then we put it back, if
+        that has not been done meanwhile."""
         self._waiting = True
 
         def loaded(answer: Future[SessionRow | None]) -> None:
             self._waiting = False
             if answer.cancelled() or answer.exception() is not None:
                 task.failure = "nothing of it was done: the session's row could not be read"
-                self._run()
-            elif answer.result() is not None:
+            elif self.model.phase is Phase.DONE:
+                task.failure = "nothing of it was done: the session is over"
+            elif (row := answer.result()) is not None and (row.owner, row.fence) != self._title():
                 self.lose()
-                self._run()
+                task.failure = f"nothing of it was done: edge {row.owner} owns the session now"
             else:
-                self.register()
+                self.registered = row is not None  # if it is not there, the commit puts it back first
                 self._commit(task, changes, actions, again=False)
+                return
+            self._run()
 
         self._services.store.load(self.session).add_done_callback(loaded)
+
+    def _title(self) -> tuple[str, int]:
+        """What the row says while the session is ours: owner and fence."""
+        return self._services.edge_id, self.fence
 
     def _patch(self, changes: Changes) -> Patch:
         return Patch(
@@ -516,6 +533,8 @@ class LocalSession:
         )
 
     def _set_alarms(self, changes: Changes) -> None:
+        if self.model.phase in (Phase.ENDED, Phase.DONE):
+            return
         alarms = self._alarms if self._alarms is not None else {}
         for name in changes.cancel_timers:
             alarm = alarms.pop(name, None)
@@ -539,7 +558,9 @@ class LocalSession:
     def _finish(self, task: _Task) -> None:
         failure = task.failure
         if task.reply is not None:
-            error = Conflict(failure) if task.refused else StoreError(failure)
+            error: HoldfastError = Conflict(failure) if task.refused else StoreError(failure)
+            if failure and self.model.phase is Phase.DONE:
+                error = SessionGone(f"session {self.session} has ended: {failure}")
             task.reply(error if failure else None)
         elif failure:
             _log.warning("session %s: an answer could not be carried out: %s", self.session, failure)
@@ -558,7 +579,7 @@ class LocalSession:
         """The session is over and its backend knows, or never knew of it."""
         if self._services.registry.remove(self):
             self.meters.sessions.value -= 1
-            self._services.store.forget(self.session, self._services.edge_id, self.fence)
+            self._services.registry.forget(self._services, self.session, self.fence)
 
     def accepted(self) -> None:
         """The backend took the session (the executor says so, after the handshake was answered)."""

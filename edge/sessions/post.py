@@ -98,7 +98,7 @@ class Post:
             if answer.cancelled():
                 done.cancel()
             elif (error := answer.exception()) is not None:
-                done.set_exception(error)
+                _fail(done, error)
             else:
                 self._send_order(target, answer.result(), result, done)
 
@@ -110,7 +110,7 @@ class Post:
         if local is not None:
             local.order(result, _reply_to(done))
         elif row is None or row.owner == self.services.edge_id:
-            done.set_exception(SessionGone(f"session {target} has ended"))
+            _fail(done, SessionGone(f"session {target} has ended"))
         else:
             number = next(self._numbers)
             sent = self._sent[number] = _Sent(row.owner, encode_letter(Order(number, target, result)), done)
@@ -119,7 +119,7 @@ class Post:
     def _try(self, number: int, sent: _Sent) -> None:
         if sent.tries >= TRIES:
             del self._sent[number]
-            sent.done.set_exception(NotConfirmed(f"edge {sent.edge} did not confirm within {REPEAT_MS * TRIES} ms"))
+            _fail(sent.done, NotConfirmed(f"edge {sent.edge} did not confirm within {REPEAT_MS * TRIES} ms"))
             return
         sent.tries += 1
         sent.alarm = self.services.wheel.after(REPEAT_MS, lambda: self._try(number, sent))
@@ -229,6 +229,12 @@ class Post:
             sent.done.set_exception(Conflict(receipt.detail))
         else:
             sent.done.set_exception(StoreError(receipt.detail))
+
+
+def _fail(done: Future[None], error: BaseException) -> None:
+    """Whoever waits may have left: a control call that was hung up on is a cancelled future."""
+    if not done.done():
+        done.set_exception(error)
 
 
 def _reply_to(done: Future[None]) -> Callable[[HoldfastError | None], None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Iterator
 
+from edge.errors import FenceRefused
 from edge.ids import new_session_id
 from edge.protocol.callbacks.events import ClientRequest
 from edge.sessions.connection import Connection, ConnectionListener
@@ -15,10 +17,13 @@ from edge.sessions.services import Services
 class Registry:
     """Owns the set of local sessions."""
 
-    __slots__ = ("_sessions",)
+    __slots__ = ("_sessions", "untidy")
 
     def __init__(self) -> None:
         self._sessions: dict[str, LocalSession] = {}
+        self.untidy = False
+        """Rows of sessions that are over may be left in the store: they could not be deleted, or came back with an
+        older state of it. `Ownership` sees to them."""
 
     def get(self, id: str) -> LocalSession | None:
         return self._sessions.get(id)
@@ -29,6 +34,16 @@ class Registry:
     def remove(self, session: LocalSession) -> bool:
         """False when it was gone already."""
         return self._sessions.pop(session.session, None) is not None
+
+    def forget(self, services: Services, id: str, fence: int) -> None:
+        """Delete the row of a session of ours that is over; what fails is left to be tidied up."""
+
+        def forgotten(answer: Future[None]) -> None:
+            # A newer owner's row is not ours to delete.
+            if answer.cancelled() or not isinstance(answer.exception(), FenceRefused | None):
+                self.untidy = True
+
+        services.store.forget(id, services.edge_id, fence).add_done_callback(forgotten)
 
     def __len__(self) -> int:
         return len(self._sessions)

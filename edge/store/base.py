@@ -242,6 +242,10 @@ class LeaseStore(Protocol):
         """Edges with a live lease → their `info`."""
         ...
 
+    def owned(self, edge: str) -> Future[Sequence[str]]:
+        """Ids of all sessions on the edge's list; some may have no row (any more), or another owner."""
+        ...
+
     def lapsed(self) -> Future[Sequence[str]]:
         """Edges whose lease is over and whose estate is not cleared."""
         ...

@@ -38,11 +38,11 @@ class Leases:
 
     async def _release(self, edge: str) -> None:
         keys = self._keys
-        left = await self._owned(edge)
+        left = await self._count(edge)
         names = (keys.edges, keys.info, keys.claims)
         await self._router.call(RELEASE, names, (edge, int(left > 0)), nothing, repeatable=True)
 
-    async def _owned(self, edge: str) -> int:
+    async def _count(self, edge: str) -> int:
         key = self._keys.owned(edge)
         count: int = await self._router.send(("SCARD", key), key, repeatable=True)
         return count
@@ -55,6 +55,12 @@ class Leases:
             return {edge.decode(): rows.load(info) if info else {} for edge, info in pairs}
 
         return self._router.call(EDGES, names, (), by_name, repeatable=True)
+
+    def owned(self, edge: str) -> Future[Sequence[str]]:
+        key = self._keys.owned(edge)
+        return self._router.send(
+            ("SMEMBERS", key), key, lambda reply: [member.decode() for member in reply], repeatable=True
+        )
 
     def lapsed(self) -> Future[Sequence[str]]:
         return self._router.call(
@@ -113,7 +119,7 @@ class Leases:
 
     async def _bury(self, dead: str) -> None:
         keys = self._keys
-        if await self._owned(dead):
+        if await self._count(dead):
             return  # an entry written late: the estate stays open for the next look
         names = (keys.edges, keys.info, keys.claims, keys.buried)
         await self._router.call(BURY, names, (dead,), nothing, repeatable=True)

@@ -159,6 +159,9 @@ class RedisStore:
     def edges(self) -> Future[Mapping[str, Mapping[str, str]]]:
         return self._leases.edges()
 
+    def owned(self, edge: str) -> Future[Sequence[str]]:
+        return self._leases.owned(edge)
+
     def lapsed(self) -> Future[Sequence[str]]:
         return self._leases.lapsed()
 

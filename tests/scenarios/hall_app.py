@@ -11,8 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from backend_sdk import App, Close, Gap, Message, Open, Session, Timer
-from backend_sdk.events import Other
+from backend_sdk import App, Close, Gap, Message, Open, Refused, Session, Timer
 from backend_sdk.wire import decode_request
 from tests.scenarios.halls import GATE_VARIABLE
 from tests.support.journal import Journal
@@ -71,9 +70,9 @@ async def missed(session: Session, event: Gap) -> None:
     session.send(f"gap {event.channel}")
 
 
-@hall.on("refused")
-async def refused(session: Session, event: Other) -> None:
-    _journal.note(type="refused", session=session.id, of=event.fields["of"], error=event.fields["error"])
+@hall.on_refused
+async def refused(session: Session, event: Refused) -> None:
+    _journal.note(type="refused", session=session.id, of=event.of, error=event.error)
     session.send("refused")
 
 

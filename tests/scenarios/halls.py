@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from edge.store.keys import Keys
 from tests.support.client import RecordingClient, connect
 from tests.support.journal import Journal
 from tests.support.processes import Backend, Edge
+from tests.support.redis import RedisServer
+from tests.support.waiting import wait_until
 
 APP = "tests.scenarios.hall_app:app"
 GATE_VARIABLE = "CLOSE_GATE"
@@ -76,6 +80,8 @@ async def house(
         ]
         await asyncio.gather(*(stack.enter_async_context(each) for each in edges))
         yield House(backend, journal, edges)
+        for each in edges:
+            assert not any(sign in each.log() for sign in ("Traceback", "never retrieved")), each.log_tail()
 
 
 @contextlib.asynccontextmanager
@@ -90,3 +96,74 @@ async def edge_of(edge: Edge, session: str) -> str:
     """Id of the edge process that owns the session, as any edge tells it."""
     async with httpx.AsyncClient(base_url=edge.control_url, timeout=20) as http:
         return str((await http.get(f"/v1/sessions/{session}")).json()["edge"])
+
+
+class Chatter:
+    """Guests that talk to the backend all the time, each waiting for an answer before it goes on."""
+
+    def __init__(self, talkers: Sequence[Guest]) -> None:
+        self.answered = [0] * len(talkers)
+        self._stop = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._talk(number, guest)) for number, guest in enumerate(talkers)]
+
+    async def _talk(self, number: int, guest: Guest) -> None:
+        while not self._stop.is_set():
+            text = f"m{self.answered[number]}"
+            await guest.ask(text, text)
+            self.answered[number] += 1
+
+    async def flows(self, rounds: int = 3) -> None:
+        """Return when everybody has been answered `rounds` times more."""
+        before = list(self.answered)
+
+        def everybody() -> bool:
+            failed = [task for task in self._tasks if task.done() and task.exception()]
+            if failed:
+                failed[0].result()
+            return all(now >= then + rounds for now, then in zip(self.answered, before, strict=True))
+
+        await wait_until(everybody, f"everybody was answered {rounds} times more")
+
+    async def stop(self) -> None:
+        """Let everybody finish; raises what went wrong for any of them."""
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+
+
+@contextlib.asynccontextmanager
+async def chatter(talkers: Sequence[Guest]) -> AsyncIterator[Chatter]:
+    """Everybody talks until the block ends."""
+    talk = Chatter(talkers)
+    try:
+        yield talk
+    finally:
+        await talk.stop()
+
+
+async def nothing_kept(redis: RedisServer, sessions: Iterable[str]) -> None:
+    """Wait until Redis holds no rows of these sessions any more."""
+    names = [Keys().session(session) for session in sessions]
+
+    def nothing_left() -> bool:
+        with redis.client() as client:
+            return not client.exists(*names)
+
+    await wait_until(nothing_left, "their rows are gone")
+
+
+async def reported(here: House, lost: Sequence[Guest]) -> None:
+    """Wait until every one of these has been reported as lost with its edge, and check how: once in effect, under its
+    stable id, and nobody else."""
+    sessions = {guest.session for guest in lost}
+
+    def entries() -> list[dict[str, Any]]:
+        return [entry for entry in here.noted("close") if entry["cause"] == "edge-lost"]
+
+    await wait_until(
+        lambda: {entry["session"] for entry in entries()} >= sessions, f"the ends of {len(sessions)} are reported"
+    )
+    for entry in entries():
+        assert entry["session"] in sessions, "a session that lives was reported as ended"
+        assert entry["code"] == 1006
+        assert entry["id"] == f"{entry['session']}:close"
+    assert Counter(entry["session"] for entry in here.noted("close")).most_common(1)[0][1] == 1

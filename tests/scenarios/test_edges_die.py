@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.store.keys import Keys
-from tests.scenarios.halls import GATE_VARIABLE, Guest, House, edge_of, guests, house
+from tests.scenarios.halls import GATE_VARIABLE, chatter, edge_of, guests, house, nothing_kept, reported
 from tests.support import proctree
 from tests.support.client import connect
 from tests.support.processes import Edge
@@ -19,28 +18,6 @@ from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.scenario
-
-
-async def reported(here: House, lost: list[Guest]) -> None:
-    """Wait until every one of these has been reported, and check how: once in effect, under its stable id."""
-    sessions = {guest.session for guest in lost}
-    await wait_until(lambda: here.closed() >= sessions, f"the ends of {len(sessions)} sessions are reported")
-    for entry in here.noted("close"):
-        assert entry["session"] in sessions, "a session that lives was reported as ended"
-        assert (entry["cause"], entry["code"]) == ("edge-lost", 1006)
-        assert entry["id"] == f"{entry['session']}:close"
-    assert Counter(entry["session"] for entry in here.noted("close")) == Counter(sessions)
-
-
-async def forgotten(redis: RedisServer, lost: list[Guest]) -> None:
-    """Wait until Redis holds nothing of them any more."""
-    names = [Keys().session(guest.session) for guest in lost]
-
-    def nothing_left() -> bool:
-        with redis.client() as client:
-            return not client.exists(*names)
-
-    await wait_until(nothing_left, "their rows are gone")
 
 
 async def test_a_killed_edge_costs_nobody_elsewhere_anything(tmp_path: Path) -> None:
@@ -51,34 +28,24 @@ async def test_a_killed_edge_costs_nobody_elsewhere_anything(tmp_path: Path) -> 
             for number, victim in enumerate(victims):
                 await victim.ask(f"!set n {number}", f"set n={number}")
                 await victim.ask("!timer late 3600000 x", "set timer late")
-            stop = asyncio.Event()
-
-            async def talk(guest: Guest) -> int:
-                sent = 0
-                while not stop.is_set():
-                    await guest.ask(f"m{sent}", f"m{sent}")
-                    sent += 1
-                return sent
-
-            talking = [asyncio.create_task(talk(guest)) for guest in survivors[::4]]
-            await here.edges[0].sigkill()
-            for victim in victims:
-                assert (await victim.client.ended()).code == 1006
-            await reported(here, victims)
-            states = {entry["session"]: entry["state"] for entry in here.noted("close")}
-            assert states == {
-                victim.session: {"hall": "lounge", "n": str(number)} for number, victim in enumerate(victims)
-            }
-            farewells = Counter(f"left {victim.session}" for victim in victims)
-            for guest in survivors:
-                await guest.client.expect_that(
-                    lambda _, guest=guest: sum(text.startswith("left ") for text in guest.heard()) >= len(victims),  # type: ignore[misc]
-                    "the farewells published by on_close have come",
-                )
-                assert Counter(text for text in guest.heard() if text.startswith("left ")) == farewells
-            await forgotten(redis, victims)
-            stop.set()
-            assert min(await asyncio.gather(*talking)) > 0
+            async with chatter(survivors[::4]) as talk:
+                await here.edges[0].sigkill()
+                for victim in victims:
+                    assert (await victim.client.ended()).code == 1006
+                await reported(here, victims)
+                states = {entry["session"]: entry["state"] for entry in here.noted("close")}
+                assert states == {
+                    victim.session: {"hall": "lounge", "n": str(number)} for number, victim in enumerate(victims)
+                }
+                farewells = Counter(f"left {victim.session}" for victim in victims)
+                for guest in survivors:
+                    await guest.client.expect_that(
+                        lambda _, guest=guest: sum(text.startswith("left ") for text in guest.heard()) >= len(victims),  # type: ignore[misc]
+                        "the farewells published by on_close have come",
+                    )
+                    assert Counter(text for text in guest.heard() if text.startswith("left ")) == farewells
+                await nothing_kept(redis, (guest.session for guest in victims))
+                await talk.flows()
             assert all(guest.client.ending is None for guest in survivors)
 
 
@@ -99,7 +66,7 @@ async def test_the_survivor_that_reports_the_ends_may_be_killed_at_it(tmp_path: 
                 await reported(here, [*victims, keepers[helper]])
                 reporters = {entry["edge"] for entry in here.noted("raw")}
                 assert {homes[edge] for edge in reporters} == {helper, other}
-                await forgotten(redis, [*victims, keepers[helper]])
+                await nothing_kept(redis, (guest.session for guest in [*victims, keepers[helper]]))
                 assert keepers[other].client.ending is None
 
 
@@ -123,7 +90,7 @@ async def test_a_killed_worker_is_replaced_and_its_sessions_reported(tmp_path: P
                 )
                 for guest in kept:
                     await guest.ask("still here", "still here")
-                await forgotten(redis, lost)
+                await nothing_kept(redis, (guest.session for guest in lost))
 
 
 def send_all(edge: Edge, how: signal.Signals) -> None:
@@ -169,4 +136,4 @@ async def test_when_all_edges_died_the_next_one_reports_every_end(tmp_path: Path
             assert here.closed() == set()
             await here.edges[0].start()
             await reported(here, lost)
-            await forgotten(redis, lost)
+            await nothing_kept(redis, (guest.session for guest in lost))
