@@ -46,14 +46,16 @@ def both(first: Future[Any], second: Future[Any]) -> Future[Any]:
     outer: Future[Any] = first.get_loop().create_future()
 
     def go(done: Future[Any]) -> None:
-        for each in (first, done):
-            if each.done() and not each.cancelled() and (error := each.exception()) is not None:
-                if not outer.done():
-                    outer.set_exception(error)
-                return
-        if done.cancelled():
+        # Both are asked, whatever the first one says: an error that nobody reads is logged as a bug.
+        ended = [each for each in (first, done) if each.done() and not each.cancelled()]
+        errors = [error for each in ended if (error := each.exception()) is not None]
+        if outer.done():
+            return
+        if errors:
+            outer.set_exception(errors[0])
+        elif done.cancelled():
             outer.cancel()
-        elif not outer.done():
+        else:
             outer.set_result(done.result())
 
     second.add_done_callback(go)
