@@ -122,7 +122,9 @@ class Edge:
     # Worker: up and down.
 
     async def start(self) -> None:
-        """Connect to Redis, take the lease, listen. Redis being away is no reason not to start: `readiness` says so."""
+        """Connect to Redis, take the lease, listen. Redis being away is no reason not to start: `readiness` says so.
+
+        The control port is first: who asks is told that we are starting, however long Redis takes to answer."""
         services = self._services
         self._wheel.start(asyncio.get_running_loop())
         self._reception.start()
@@ -133,6 +135,8 @@ class Edge:
             interrupted=self._bus_interrupted,
             restored=services.hub.restored,
         )
+        await self._inward.start()
+        await self._control.start()
         try:
             await services.store.start(listener)
         except StoreUnavailable as error:
@@ -140,8 +144,6 @@ class Edge:
         await self._ownership.start()
         self._keep_releases()
         self._watch_lag(services.clock.monotonic_ms())
-        await self._inward.start()
-        await self._control.start()
         await self._public.start()
         self._starting = False
         _settle_memory()

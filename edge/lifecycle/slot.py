@@ -121,7 +121,7 @@ class Slot:
             match message:
                 case Ready():
                     self.ready.set()
-                    _log.info("worker %d is ready", self.index, extra={"worker_pid": self.pid})
+                    _log.info("worker %d is up", self.index, extra={"worker_pid": self.pid})
                 case Failed(reason):
                     self._failure = reason
                 case DrainAsked():

@@ -30,6 +30,8 @@ _QUIET = {
     "asyncio": logging.WARNING,
 }
 """The least level these libraries log at, unless ours is debug."""
+_MUTE = frozenset({"uvicorn.access"})
+"""Not even then: the control API has lines of its own, and what clients ask for may hold tokens."""
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
@@ -118,5 +120,6 @@ class Logs:
             logger = logging.getLogger(name)
             logger.handlers[:] = []
             logger.propagate = True
-            logger.setLevel(logging.NOTSET if level == "debug" else max(least, root.level))
+            loud = level == "debug" and name not in _MUTE
+            logger.setLevel(logging.NOTSET if loud else max(least, root.level))
         logging.captureWarnings(True)

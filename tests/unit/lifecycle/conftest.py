@@ -125,7 +125,7 @@ class TinyEdge:
 
     def worker_pids(self) -> list[int]:
         """Of the workers that are ready, in the order they became it."""
-        return [int(pid) for pid in re.findall(r"is ready worker_pid=(\d+)", self.log)]
+        return [int(pid) for pid in re.findall(r"is up worker_pid=(\d+)", self.log)]
 
     def kill(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

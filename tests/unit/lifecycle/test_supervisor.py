@@ -193,6 +193,7 @@ def test_a_signal_that_reaches_workers_twice_does_not_hurry_them(tiny: Start) ->
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(pid, number)
     edge.kill()
+    edge.wait_log("going down; once more to hurry")  # two signals that nobody has seen yet would be one
     edge.wait_log("readiness fails now")
     assert edge.get("/about") == {**edge.get("/about"), "pid": pid, "reasons": ["draining"]}
     edge.kill()
