@@ -106,7 +106,7 @@ class Pool:
         self._dialing = 0
         self._dial_failures = 0
         self._dial_after_ms = 0
-        self._health = Health(context.random)
+        self._health = Health(context.random, round(route.timeouts.retry_window_s * 1000))
         self._said_bad_ms = -BAD_RESULT_LINES_MS
 
     # -- what the client asks ----------------------------------------------------------------------------------
@@ -117,6 +117,7 @@ class Pool:
             return
         self.route = self._backlog.route = route
         self._throttle.most = route.pool.slots
+        self._health.window_ms = round(route.timeouts.retry_window_s * 1000)
         self._writer.update(route)
 
     def ready(self, mailbox: Mailbox, since_ms: int) -> None:

@@ -17,12 +17,23 @@ AWAY_AFTER = 5
 
 
 class Health:
-    """What is known of one release. `failing`: something failed since the last good answer."""
+    """What is known of one release. `failing`: something failed since the last good answer. `window_ms`: the route's
+    retry window; probes come at least four times in it, so that no event gives up on a release that is back."""
 
-    __slots__ = ("_fresh_failures", "_random", "away_since_ms", "failing", "last_error", "probe_ms", "probes")
+    __slots__ = (
+        "_fresh_failures",
+        "_random",
+        "away_since_ms",
+        "failing",
+        "last_error",
+        "probe_ms",
+        "probes",
+        "window_ms",
+    )
 
-    def __init__(self, random: Callable[[], float]) -> None:
+    def __init__(self, random: Callable[[], float], window_ms: int = 30_000) -> None:
         self._random = random
+        self.window_ms = window_ms
         self._fresh_failures = 0
         self.away_since_ms: int | None = None
         self.failing = False
@@ -68,7 +79,7 @@ class Health:
         if self.away and now_ms < self.probe_ms:
             return False  # under way when it went away: no probe, and counted already
         self.probes += 1
-        self.probe_ms = now_ms + backoff_ms(self.probes, self._random)
+        self.probe_ms = now_ms + min(backoff_ms(self.probes, self._random), self.window_ms // 4)
         if self.away:
             return False
         self.away_since_ms = now_ms

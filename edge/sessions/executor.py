@@ -1,4 +1,4 @@
-"""What each action does. One function per action, found by its type; the order of things is `local_session`'s.
+"""What each action does. One function per action, found by its type; the order of things is the agenda's.
 
 A function answers with a future when the actions behind it have to wait (a subscription that must stand before the
 next publication), else None. Failures do not travel by exception: what the store refuses is noted with `owe`.
@@ -28,6 +28,7 @@ from edge.sessions.services import Services
 from edge.store.base import Position
 
 if TYPE_CHECKING:
+    from edge.sessions.agenda import Agenda
     from edge.sessions.local_session import LocalSession
 
 REPEAT_TTL_MS = 60_000
@@ -37,10 +38,14 @@ that an edge is dead and to report a `close` whose answer the dead one may have 
 _HELD = (Phase.LIVE, Phase.CLOSING)
 
 
-def perform(session: LocalSession, action: Action, services: Services) -> Future[None] | None:
-    """Carry out one action of `session`, or pass it on to the session it names."""
+def perform(agenda: Agenda, action: Action, services: Services) -> Future[None] | None:
+    """Carry out one action of the agenda's session, or pass it on to the session it names."""
+    session = agenda.session
     target = action.session
-    if target is not None and target != session.session and type(action) is not Publish:
+    if type(action) is Publish:
+        _publish(agenda, action, services)
+        return None
+    if target is not None and target != session.session:
         _pass_on(session, target, action, services)
         return None
     do = _DOING.get(type(action))
@@ -75,18 +80,18 @@ def _unsubscribe(session: LocalSession, action: Unsubscribe, services: Services)
     services.hub.unsubscribe(session, action.channel)
 
 
-def _publish(session: LocalSession, action: Publish, services: Services) -> None:
-    sender = (action.session or session.session) if action.except_self else None
+def _publish(agenda: Agenda, action: Publish, services: Services) -> None:
+    sender = (action.session or agenda.session.session) if action.except_self else None
     policy = services.policies.of(action.channel)
     services.metrics.process.publications_published.value += 1
     if action.id is not None:
         published = services.store.publish(action.channel, action.payload, policy, sender=sender, id=action.id)
     else:
-        id = session.publication_id()
+        id = agenda.publication_id()
         published = services.store.publish(
             action.channel, action.payload, policy, sender=sender, id=id, id_ttl_ms=REPEAT_TTL_MS
         )
-    session.owe(published, f"publish to {action.channel!r}")
+    agenda.owe(published, f"publish to {action.channel!r}")
 
 
 def _pass_on(session: LocalSession, target: str, action: Action, services: Services) -> None:
@@ -103,6 +108,5 @@ _DOING: dict[type, Callable[[LocalSession, Any, Services], Future[None] | None]]
     CloseSession: _close,
     Subscribe: _subscribe,
     Unsubscribe: _unsubscribe,
-    Publish: _publish,
     # Identify, SetTimer, CancelTimer and Pin are changes to the row: done when the store has accepted them.
 }

@@ -1,9 +1,8 @@
 """A session this process owns: the meeting point of its rules, its connection, its backend and its row.
 
 It is the `ConnectionListener` of its transport, the `Mailbox` of the deliverer and a `Subscriber` of the hub. It
-decides nothing itself: the rules are in `edge.model.session`, what each action does in `edge.sessions.executor`. What
-is here is order: answers are applied one after the other, each one whole, in the order of their events; while an
-answer waits for Redis the ones behind it wait, and nothing more is taken from the queue.
+decides nothing itself: the rules are in `edge.model.session`, the order in which answers are carried out is its
+agenda's (`edge.sessions.agenda`), and what each action does is in `edge.sessions.executor`.
 
 An idle session holds no task, no timer and no lock.
 """
@@ -12,52 +11,28 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from edge.backend.base import Expired, Outcome, Refused, Release
 from edge.config import LimitSettings, RouteSettings
-from edge.errors import Conflict, FenceRefused, HoldfastError, SessionGone, StoreError
-from edge.model.session import Changes, Flow, Phase, Refusal, Session, plain
-from edge.protocol.callbacks.actions import Accept, Action, BadResult, Publish, Reject, Result
-from edge.protocol.callbacks.events import Close, Event, Headers, Message, Open, Parcel
+from edge.errors import FenceRefused, SessionGone
+from edge.model.session import Changes, Flow, Phase, Session, plain
+from edge.protocol.callbacks.actions import Result
+from edge.protocol.callbacks.events import Event, Headers, Message, Open, Parcel
+from edge.sessions.agenda import Agenda, Reply
 from edge.sessions.connection import Connection, Frame
 from edge.sessions.detached import DETACHED
-from edge.sessions.executor import perform
 from edge.sessions.routes import RouteHandle
 from edge.sessions.services import Services
-from edge.store.base import Committed, Patch, Position, SessionRow, StoredTimer
+from edge.store.base import Patch, Position, SessionRow, StoredTimer
 from edge.telemetry.metrics import Counter, RouteMeters
 from edge.wheel import Alarm
 
 _log = logging.getLogger("holdfast.session")
 
-Reply = Callable[[HoldfastError | None], None]
-"""Told once whether an order was carried out whole; the error says why not."""
-
 CLOSE_REASON_BYTES = 123
 """RFC 6455 §5.5: a control frame carries 125 bytes, two of them the code."""
-
-
-class _Task:
-    """One answer, or one order from elsewhere, on its way to being applied."""
-
-    __slots__ = ("event", "failure", "outcome", "owed", "published", "refused", "reply", "steps")
-
-    def __init__(self, event: Event | None, outcome: Outcome, reply: Reply | None) -> None:
-        self.event = event
-        self.outcome = outcome
-        self.reply = reply
-        self.steps: deque[Action] = deque()
-        self.published = 0
-        """Publications named after this task so far."""
-        self.owed = 0
-        """Publications given to the store and not yet accepted."""
-        self.failure = ""
-        self.refused = False
-        """The failure is a rule of the session's that the order breaks: trying again does not help."""
 
 
 class LocalSession:
@@ -70,11 +45,9 @@ class LocalSession:
         "_cause",
         "_chosen",
         "_chosen_at",
-        "_current",
         "_ending",
         "_leaving",
         "_services",
-        "_waiting",
         "client",
         "connection",
         "fence",
@@ -100,10 +73,8 @@ class LocalSession:
         self.fence = FIRST_FENCE
         self.registered = False
         """The store has this session's row, and as the model knows it."""
-        self._agenda: deque[_Task] | None = None
-        self._current: _Task | None = None
-        self._waiting = False
-        """`_current` waits for the store; nothing moves until it answers."""
+        self._agenda: Agenda | None = None
+        """Answers that are being carried out, while there are any."""
         self._cause: str | None = None
         """Why we closed the connection, when the transport cannot know."""
         self._announced = False
@@ -177,7 +148,7 @@ class LocalSession:
 
     @property
     def settling(self) -> bool:
-        return self._current is not None
+        return self._agenda is not None
 
     def take(self, max_events: int, max_bytes: int) -> Parcel:
         model = self.model
@@ -196,22 +167,14 @@ class LocalSession:
 
     def settle(self, outcomes: Sequence[tuple[Event, Outcome]]) -> None:
         for event, outcome in outcomes:
-            if (
-                type(event) is Message
-                and type(outcome) is Result
-                and self._agenda is None
-                and self._current is None
-                and plain(outcome)
-            ):
+            if type(event) is Message and type(outcome) is Result and self._agenda is None and plain(outcome):
                 # The hot path: nothing to ask anybody, nothing to wait for.
                 connection = self.connection
                 for action in outcome.actions:
                     connection.send(Frame(action.payload))  # type: ignore[union-attr]
-                self._settled(event)
-                continue
-            self._add(_Task(event, outcome, None))
-        if self._agenda is not None:
-            self._run()
+                self.settled(event)
+            else:
+                self._do(event, outcome, None)
 
     # Subscriber: what the hub tells.
 
@@ -251,7 +214,7 @@ class LocalSession:
 
     def put_back(self) -> Future[None] | None:
         """Write the row again, unless a change of it may be on its way, which this would undo: None, and later then."""
-        if self._waiting:
+        if self._agenda is not None and self._agenda.waiting:
             self.registered = False
             return None
         return self.register()
@@ -283,8 +246,7 @@ class LocalSession:
             if reply is not None:
                 reply(SessionGone(f"session {self.session} has ended"))
             return
-        self._add(_Task(None, result, reply))
-        self._run()
+        self._do(None, result, reply)
 
     def close(self, code: int, reason: str, cause: str | None = None) -> None:
         """Close the connection behind everything sent so far. `cause` is what the backend will read, None: backend."""
@@ -330,123 +292,26 @@ class LocalSession:
                 alarm.cancel()
             self._alarms = None
 
-    # Order: one task after the other.
+    # Outcomes that are no result (the agenda calls these).
 
-    def _add(self, task: _Task) -> None:
-        if self._agenda is None:
-            self._agenda = deque()
-        self._agenda.append(task)
-
-    def _run(self) -> None:
-        while not self._waiting:
-            task = self._current
-            if task is None:
-                if not self._agenda:
-                    self._agenda = None
-                    return
-                task = self._current = self._agenda.popleft()
-                self._begin(task)
-            elif task.steps:
-                wait = perform(self, task.steps.popleft(), self._services)
-                if wait is not None:
-                    self._wait_for(wait)
-            elif task.owed:
-                return
-            else:
-                self._finish(task)
-                self._current = None
-                self._announce()
-
-    def _wait_for(self, wait: Future[None]) -> None:
-        self._waiting = True
-
-        def go_on(_: Future[None]) -> None:
-            self._waiting = False
-            self._run()
-
-        wait.add_done_callback(go_on)
-
-    def owe(self, future: Future[Any], what: str) -> None:
-        """The current task is not done before `future` is; it failing makes the task fail. Later steps do not wait."""
-        task = self._current
-        if task is None:
-            return
-        task.owed += 1
-
-        def paid(answer: Future[Any]) -> None:
-            task.owed -= 1
-            if not answer.cancelled() and (error := answer.exception()) is not None:
-                task.failure = task.failure or f"{what}: {error}"
-            if not task.owed:
-                self._run()
-
-        future.add_done_callback(paid)
-
-    def publication_id(self) -> str | None:
-        """A name for the current task's next publication: the same on whichever edge carries out the answer to this
-        event. None for an order from elsewhere, which nobody carries out twice."""
-        task = self._current
-        if task is None or task.event is None:
-            return None
-        task.published += 1
-        return f"~{task.event.id}/{task.published}"
-
-    def _begin(self, task: _Task) -> None:
-        outcome = task.outcome
-        if isinstance(outcome, Result):
-            now = self._services.clock.wall_ms()
-            verdict = self.model.judge(task.event, outcome, now, self._limits())
-            if isinstance(verdict, Refusal):
-                self._refuse(task, verdict)
-                return
-            if verdict.changes is not None and type(task.event) is not Close:
-                self._commit(task, verdict.changes, verdict.actions, again=True)
-            else:
-                task.steps.extend(self._with_answer(task.event, verdict.actions))
-        elif isinstance(outcome, BadResult):
-            self._fail_open_or_close(task.event, 502, 1011, f"{outcome.field}: {outcome.problem}")
-        elif isinstance(outcome, Refused):
-            self._take_verdict(task.event, outcome)
-        else:
-            self._expire(task.event, outcome)
-
-    def _with_answer(self, event: Event | None, actions: Sequence[Action]) -> Sequence[Action]:
-        """An answer of `open` says accept or reject, or means accept."""
-        if type(event) is not Open:
-            return actions
-        for action in actions:
-            if isinstance(action, (Accept, Reject)) and action.session in (None, self.session):
-                return (action, *(other for other in actions if other is not action))
-        return (Accept(), *actions)
-
-    # Outcomes that are no result.
-
-    def _refuse(self, task: _Task, refusal: Refusal) -> None:
-        if refusal.limit:
-            self.meters.limits_hit[refusal.limit].value += 1
-        else:
-            self.meters.bad_results.value += 1
-        if task.reply is not None:
-            task.failure, task.refused = refusal.reason, True
-            return
-        _log.warning("session %s: result refused: %s", self.session, refusal.reason)
-        self._fail_open_or_close(task.event, 502, refusal.code, refusal.reason)
-
-    def _fail_open_or_close(self, event: Event | None, status: int, code: int, reason: str) -> None:
+    def fail(self, event: Event | None, code: int, reason: str) -> None:
+        """The backend's answer to `event` does not hold: the session is over. Of a handshake: 502."""
         if type(event) is Open:
-            self.reject(status, (), reason.encode())
+            self.reject(502, (), reason.encode())
         else:
             self.model.drop_waiting()
             self.close(code, reason)
 
-    def _take_verdict(self, event: Event | None, refused: Refused) -> None:
+    def take_verdict(self, event: Event | None, refused: Refused) -> None:
+        """The backend refused `event` with a 4xx."""
         if type(event) is Open:
             self.reject(refused.status, refused.headers, refused.body)
         else:
             self.model.drop_waiting()
             self.close(1011, f"backend answered {refused.status}")
 
-    def _expire(self, event: Event | None, expired: Expired) -> None:
+    def expire(self, event: Event | None, expired: Expired) -> None:
+        """Nobody answered within the retry window."""
         if type(event) is Open:
             body = f"backend unavailable: {expired.last_error}\n".encode()
             self.reject(503, (("Retry-After", str(expired.retry_after_s)),), body)
@@ -455,82 +320,19 @@ class LocalSession:
             self.close(1013, "backend unavailable", "expired")
 
     def reject(self, status: int, headers: Headers, body: bytes) -> None:
+        """Refuse the handshake: the session never was."""
         self.model.rejected()
         self.connection.reject(status, headers, body)
         self._forget()
 
     # Changes to the row.
 
-    def _commit(self, task: _Task, changes: Changes, actions: Sequence[Action], *, again: bool) -> None:
-        self._waiting = True
-        if not self.registered and self.model.phase is not Phase.DONE:
-            # In front of the commit, and taken as done: a registration after it would write the row of before.
-            self.register()
-            self.registered = True
-        future = self._services.store.commit(self._patch(changes))
-
-        def done(answer: Future[Committed]) -> None:
-            self._waiting = False
-            error = StoreError("cancelled") if answer.cancelled() else answer.exception()
-            if error is None:
-                committed = answer.result()
-                self.model.applied(changes, committed.version)
-                self._set_alarms(changes)
-                fresh = [a for a in actions if type(a) is Publish or a.id is None or a.id not in committed.repeated]
-                task.steps.extend(self._with_answer(task.event, fresh))
-            elif isinstance(error, FenceRefused) and again:
-                self._reclaim(task, changes, actions)
-                return
-            else:
-                # It may have reached Redis all the same. The model says what holds: the row is written again.
-                self.registered = False
-                task.failure = f"nothing of it was done: {error}"
-                if type(task.event) is Open and self.model.phase is not Phase.DONE:
-                    self.reject(503, (("Retry-After", "5"),), b"session store unavailable\n")
-            self._run()
-
-        future.add_done_callback(done)
-
-    def _reclaim(self, task: _Task, changes: Changes, actions: Sequence[Action]) -> None:
-        """Our write was refused. Either another edge owns the session, or Redis lost the row: then we put it back, if
-        that has not been done meanwhile."""
-        self._waiting = True
-
-        def loaded(answer: Future[SessionRow | None]) -> None:
-            self._waiting = False
-            if answer.cancelled() or answer.exception() is not None:
-                task.failure = "nothing of it was done: the session's row could not be read"
-            elif self.model.phase is Phase.DONE:
-                task.failure = "nothing of it was done: the session is over"
-            elif (row := answer.result()) is not None and (row.owner, row.fence) != self._title():
-                self.lose()
-                task.failure = f"nothing of it was done: edge {row.owner} owns the session now"
-            else:
-                self.registered = row is not None  # if it is not there, the commit puts it back first
-                self._commit(task, changes, actions, again=False)
-                return
-            self._run()
-
-        self._services.store.load(self.session).add_done_callback(loaded)
-
-    def _title(self) -> tuple[str, int]:
-        """What the row says while the session is ours: owner and fence."""
-        return self._services.edge_id, self.fence
-
-    def _patch(self, changes: Changes) -> Patch:
-        return Patch(
-            session=self.session,
-            fence=self.fence,
-            state_set=changes.state_set,
-            state_unset=tuple(changes.state_unset),
-            user=changes.user,
-            pinned=changes.pinned,
-            subscribe=tuple(changes.subscribe),
-            unsubscribe=tuple(changes.unsubscribe),
-            set_timers=tuple(StoredTimer(name, due, data) for name, (due, data) in changes.set_timers.items()),
-            cancel_timers=tuple(changes.cancel_timers),
-            action_ids=tuple(changes.action_ids),
-        )
+    def applied(self, changes: Changes, version: int) -> None:
+        """The store has accepted `changes`."""
+        self.model.applied(changes, version)
+        if changes.pinned is not None:
+            self._chosen_at = _CHOOSE_AGAIN
+        self._set_alarms(changes)
 
     def _set_alarms(self, changes: Changes) -> None:
         if self.model.phase in (Phase.ENDED, Phase.DONE):
@@ -553,24 +355,24 @@ class LocalSession:
             self._alarms.pop(name, None)
         self._see_to(self.model.timer_due(name, self._services.clock.wall_ms()))
 
-    # Ends of tasks, events and the session.
+    # Ends of events and of the session.
 
-    def _finish(self, task: _Task) -> None:
-        failure = task.failure
-        if task.reply is not None:
-            error: HoldfastError = Conflict(failure) if task.refused else StoreError(failure)
-            if failure and self.model.phase is Phase.DONE:
-                error = SessionGone(f"session {self.session} has ended: {failure}")
-            task.reply(error if failure else None)
-        elif failure:
-            _log.warning("session %s: an answer could not be carried out: %s", self.session, failure)
-            if task.event is not None:
-                now = self._services.clock.wall_ms()
-                self.model.result_refused(task.event.id, failure, now)
-        if task.event is not None:
-            self._settled(task.event)
+    def _do(self, event: Event | None, outcome: Outcome, reply: Reply | None) -> None:
+        """Carry out an outcome when those before it are done."""
+        if self._agenda is None:
+            self._agenda = Agenda(self, self._services)
+            self._agenda.add(event, outcome, reply)
+            self._agenda.run()
+        else:
+            self._agenda.add(event, outcome, reply)
 
-    def _settled(self, event: Event) -> None:
+    def agenda_done(self) -> None:
+        """Everything is carried out: the next events may go."""
+        self._agenda = None
+        self._announce()
+
+    def settled(self, event: Event) -> None:
+        """The outcome of `event` has been carried out."""
         self._see_to(self.model.settled(event, self._limits()))
         if self.model.phase is Phase.DONE:
             self._forget()
@@ -607,7 +409,7 @@ class LocalSession:
     def _announce(self) -> None:
         """Tell the deliverer that there are events, once, and not before everything taken earlier is settled."""
         model = self.model
-        if self._announced or model.flying is not None or not model.queue or self._current is not None:
+        if self._announced or model.flying is not None or not model.queue or self._agenda is not None:
             return
         self._announced = True
         self._services.deliverer.ready(self)

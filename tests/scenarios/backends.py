@@ -174,3 +174,17 @@ async def insist(session: Session, event: Refused) -> None:
     session.state["insisted"] = True
     session.send("once", id="only-once")
     session.send("sorry for the delay")
+
+
+pinning = App()
+"""Says who answers; ``pin <release>`` pins the session, ``pin`` takes that back."""
+
+
+@pinning.on_message
+async def pin(session: Session, event: Message) -> None:
+    match event.text.split():
+        case ["pin", release]:
+            session.pin(release)
+        case ["pin"]:
+            session.pin(None)
+    session.send(f"{NAME} {session.release}")

@@ -64,7 +64,6 @@ def test_the_record_holds_every_round(tmp_path: Path) -> None:
 
 
 def test_a_plot_is_drawn_for_each_case_that_was_measured(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="plots need the extra `bench`")
     written = plots.draw(SAMPLES, medians(SAMPLES), tmp_path, "a machine")
     assert sorted(path.name for path in written) == ["fanout.png", "inbound.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)

@@ -117,3 +117,12 @@ def test_only_first_tries_that_fail_in_a_row_make_a_release_away() -> None:
         assert not health.failed("status 500", 0, fresh=True)
     assert health.failed("status 500", 0, fresh=True)
     assert health.last_error == "status 500"
+
+
+def test_a_release_is_tried_several_times_within_a_short_retry_window() -> None:
+    health = Health(lambda: 0.999, window_ms=1_000)
+    now = 0
+    for _ in range(20):
+        health.unreachable("connection refused", now)
+        assert health.probe_ms - now <= 250
+        now = health.probe_ms
