@@ -107,7 +107,7 @@ class Operator(RuleBasedStateMachine):
 
 
 TestOperator = Operator.TestCase
-TestOperator.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestOperator.settings = settings(max_examples=40, stateful_step_count=25)
 
 
 def _table(current: str = "base", retired: tuple[str, ...] = ()) -> ReleaseTable:

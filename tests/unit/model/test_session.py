@@ -300,7 +300,7 @@ class SessionLife(RuleBasedStateMachine):
         assert not self.session.paused or self.session.unsettled
 
 
-SessionLife.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+SessionLife.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestSessionLife = SessionLife.TestCase
 
 

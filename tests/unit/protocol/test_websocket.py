@@ -7,7 +7,7 @@ import os
 import zlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
@@ -31,8 +31,6 @@ from edge.protocol.websocket import (
 from tests.support.raw_websocket import client_frame
 
 LIMITS = LimitSettings()
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For a machine with other things to do."""
 
 
 def deflated(payload: bytes) -> bytes:
@@ -85,7 +83,6 @@ def streams(draw: st.DrawFn) -> tuple[bytes, bool]:
     return bytes(stream), compression
 
 
-@patient
 @given(streams(), st.lists(st.integers(1, 60), max_size=60), st.sampled_from([0, 7, 100, 1_000_000]))
 def test_any_cut_of_a_stream_is_heard_alike(stream: tuple[bytes, bool], sizes: list[int], limit: int) -> None:
     data, compression = stream
@@ -99,7 +96,6 @@ def test_any_cut_of_a_stream_is_heard_alike(stream: tuple[bytes, bool], sizes: l
     assert hear(*chunks, data[at:], limits=limits, compression=compression) == whole
 
 
-@patient
 @given(streams())
 def test_it_is_heard_as_the_library_hears_it(stream: tuple[bytes, bool]) -> None:
     data, compression = stream
@@ -137,7 +133,6 @@ def test_it_is_heard_as_the_library_hears_it(stream: tuple[bytes, bool]) -> None
     assert wanted == expected
 
 
-@patient
 @given(
     st.one_of(
         st.text("aü😀", max_size=1_000).map(lambda text: text * 100),

@@ -44,7 +44,7 @@ def test_memory_is_bounded_and_forgets_the_least_recently_used(
         assert repeats.bytes == sum(len(a) + len(i) + OVERHEAD for i, a in model.items()) <= room
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     failures=st.lists(st.booleans(), min_size=0, max_size=4),
     callers=st.integers(1, 6),

@@ -303,5 +303,5 @@ class HubLife(RuleBasedStateMachine):
             assert read == sorted(set(read))
 
 
-HubLife.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+HubLife.TestCase.settings = settings(max_examples=300, stateful_step_count=40)
 TestHubLife = HubLife.TestCase
