@@ -164,7 +164,8 @@ class EdgeSettings:
     store_queue: int = 10_000
     """Commands that may wait for Redis; past it they are refused at once."""
     trusted_proxies: Sequence[str] = ()
-    """Networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """Networks whose X-Forwarded-For and X-Forwarded-Proto are believed. What anybody else says in X-Forwarded-*,
+    Forwarded or X-Real-IP is not passed on to backends."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     tls_cert: str = ""

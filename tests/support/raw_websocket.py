@@ -39,7 +39,7 @@ def client_frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0,
         length = bytes([0x80 | 126]) + struct.pack("!H", size)
     else:
         length = bytes([0x80 | 127]) + struct.pack("!Q", size)
-    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload)) if any(mask) else payload
     return bytes([head]) + length + mask + masked
 
 
