@@ -24,12 +24,12 @@ _gate = Path(os.environ[GATE_VARIABLE]) if GATE_VARIABLE in os.environ else None
 @hall.on_open
 async def enter(session: Session, event: Open) -> None:
     """The path names the hall; no hall: nothing that needs Redis. ``?offset&epoch``: the last publication seen."""
+    session.send(session.id)
     name = event.request.path.strip("/")
     if name:
         query = dict(part.split("=", 1) for part in event.request.query.split("&") if "=" in part)
         session.state["hall"] = name
         session.subscribe(name, since=(int(query["offset"]), query["epoch"]) if "offset" in query else None)
-    session.send(session.id)
 
 
 @hall.on_message
@@ -53,6 +53,13 @@ async def obey(session: Session, event: Message) -> None:
         case "!cancel", [name]:
             session.cancel_timer(name)
             session.send(f"cancelled {name}")
+        case "!tangle", []:
+            session.timer("cancelled", 1_500, "x")
+            session.timer("moved", 1_500, "early")
+            session.send("tangled")
+        case "!untangle", []:
+            session.cancel_timer("cancelled")
+            session.timer("moved", 600, "late")
         case "!close", []:
             session.close(4000, "as asked")
         case _:

@@ -65,17 +65,26 @@ async def house(
     count: int = 1,
     *,
     edge: Mapping[str, Any] | None = None,
+    route: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     **options: Any,
 ) -> AsyncIterator[House]:
-    """`count` edges on `redis`, and a backend behind all of them. `edge` are settings of [edge]."""
+    """`count` edges on `redis`, and a backend behind all of them. `edge` and `route` are settings of [edge] and of the
+    one [[route]]."""
     journal = Journal(folder / "journal")
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
         backend = await stack.enter_async_context(Backend(folder, APP, journal=journal, environment=environment))
         settings = {"lease_s": LEASE_S, **(edge or {})}
         edges = [
-            Edge(folder, name=f"edge{number}", backend=backend.url, redis=redis, edge=settings, **options)
+            Edge(
+                folder,
+                name=f"edge{number}",
+                routes=[{"backend": backend.url, **(route or {})}],
+                redis=redis,
+                edge=settings,
+                **options,
+            )
             for number in range(count)
         ]
         await asyncio.gather(*(stack.enter_async_context(each) for each in edges))
