@@ -269,12 +269,23 @@ class SessionLife(RuleBasedStateMachine):
                 self.session.ended_while_opening(1006, "", clean=False, cause="client", now=0)
             else:
                 self.session.accepted()
-        self.session.settled(event, LIMITS)
+        if self.session.settled(event, LIMITS) & Flow.LEAVE:
+            assert self.session.ordered_to_close()
 
     @rule()
     def close_is_ordered(self) -> None:
         if self.session.phase is not Phase.OPENING:
             self.session.ordered_to_close()
+
+    @rule()
+    def leaving_is_asked_for(self) -> None:
+        if self.session.phase is not Phase.OPENING and self.session.asked_to_leave():
+            self.session.ordered_to_close()
+
+    @invariant()
+    def who_leaves_waits_for_something(self) -> None:
+        if self.session.leaving and self.session.phase is Phase.CLOSING and not self.session.goodbye_said:
+            assert self.session.unsettled
 
     @invariant()
     def messages_are_taken_in_order(self) -> None:
