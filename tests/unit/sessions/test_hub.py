@@ -57,6 +57,7 @@ class ScriptedStore:
     def __init__(self, keep: int = 1_000) -> None:
         self.published: list[Publication] = []
         self.keep = keep
+        self.epoch = EPOCH
         self.pending: deque[Callable[[], None]] = deque()
         self.bus: deque[Publication] = deque()
         self.subscribed = False
@@ -83,20 +84,25 @@ class ScriptedStore:
 
     # What the test does.
 
+    def start_anew(self, epoch: str) -> None:
+        """Redis lost its data: the channel begins another life."""
+        self.published.clear()
+        self.epoch = epoch
+
     def put(self) -> None:
         offset = len(self.published) + 1
-        publication = Publication(CHANNEL, str(offset), Position(offset, EPOCH))
+        publication = Publication(CHANNEL, str(offset), Position(offset, self.epoch))
         self.published.append(publication)
         if self.subscribed:
             self.bus.append(publication)
 
     def top(self) -> Position:
-        return Position(len(self.published), EPOCH) if self.published else NO_POSITION
+        return Position(len(self.published), self.epoch) if self.published else NO_POSITION
 
     def page(self, since: Position | None) -> HistoryPage:
-        since = since or Position(0, EPOCH)
+        since = since or Position(0, self.epoch)
         first_kept = max(0, len(self.published) - self.keep)
-        if since.offset < first_kept or since.offset > len(self.published) or since.epoch not in ("", EPOCH):
+        if since.offset < first_kept or since.offset > len(self.published) or since.epoch != self.epoch:
             return HistoryPage((), False, self.top())
         return HistoryPage(tuple(self.published[since.offset :]), True, self.top())
 
@@ -125,6 +131,63 @@ async def settle(store: ScriptedStore, hub: Hub) -> None:
         if store.bus:
             hub.publication(store.bus.popleft())
         await asyncio.sleep(0)
+
+
+async def interrupted(store: ScriptedStore, hub: Hub, meanwhile: Callable[[], None]) -> None:
+    """The bus goes, things happen, it comes back."""
+    store.subscribed = False
+    hub.interrupted()
+    meanwhile()
+    store.subscribed = True
+    hub.restored([CHANNEL])
+    await settle(store, hub)
+
+
+async def test_a_channel_that_was_silent_so_far_misses_nothing_while_the_bus_is_away() -> None:
+    store, reader = ScriptedStore(), Reader("r")
+    hub = make_hub(store)
+    hub.subscribe(reader, CHANNEL, None)
+    await settle(store, hub)
+    await interrupted(store, hub, store.put)
+    store.put()
+    await settle(store, hub)
+    assert reader.connection.read == ["1", "2"]
+    assert reader.gaps == []
+
+
+async def test_a_life_that_began_while_the_bus_was_away_is_read_from_its_start_behind_a_gap() -> None:
+    store, reader = ScriptedStore(), Reader("r")
+    hub = make_hub(store)
+    hub.subscribe(reader, CHANNEL, None)
+    await settle(store, hub)
+    store.put()
+    await settle(store, hub)
+
+    def lose_data() -> None:
+        store.start_anew("e2")
+        store.put()
+        store.put()
+
+    await interrupted(store, hub, lose_data)
+    assert reader.connection.read == ["1", "1", "2"]
+    assert reader.gaps == [Position(0, "e2")]
+
+
+async def test_a_new_life_heard_before_the_bus_is_whole_again_tells_the_gap_as_well() -> None:
+    store, reader = ScriptedStore(), Reader("r")
+    hub = make_hub(store)
+    hub.subscribe(reader, CHANNEL, None)
+    await settle(store, hub)
+    store.put()
+    await settle(store, hub)
+    hub.interrupted()
+    store.start_anew("e2")
+    store.put()
+    await settle(store, hub)
+    hub.restored([CHANNEL])
+    await settle(store, hub)
+    assert reader.connection.read == ["1", "1"]
+    assert reader.gaps == [Position(0, "e2")]
 
 
 async def test_a_subscription_with_history_stands_when_redis_has_confirmed_it() -> None:

@@ -64,6 +64,15 @@ async def test_a_claim_lapses_with_its_claimant(edge: Edge, other: Edge) -> None
     await wait_until(claimed, "the claim has lapsed")
 
 
+async def test_what_an_edge_owns_is_listed_until_it_is_forgotten(edge: Edge, other: Edge) -> None:
+    for sid in ("s1", "s2"):
+        await edge.store.register(row(sid, edge.id))
+    assert sorted(await other.store.owned(edge.id)) == ["s1", "s2"]
+    await edge.store.forget("s1", edge.id, 1)
+    assert await other.store.owned(edge.id) == ["s2"]
+    assert await other.store.owned("nobody") == []
+
+
 async def test_nobody_claims_what_is_unknown(edge: Edge) -> None:
     assert not await edge.store.claim_estate("never was", edge.id, LONG_MS)
 
