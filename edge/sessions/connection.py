@@ -42,8 +42,8 @@ class Connection(Protocol):
         ...
 
     def send(self, frame: Frame) -> None:
-        """Put a message into the outbox; written at the end of the loop tick. Over `outbox_bytes`: the transport
-        closes with 1008 `slow consumer` and tells the listener `ended(cause="slow")`."""
+        """Put a message into the outbox; written at the end of the loop tick. Over `outbox_bytes`, and congested: the
+        transport closes with 1008 `slow consumer` and tells the listener `ended(cause="slow")`."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -67,6 +67,10 @@ class ConnectionListener(Protocol):
 
     def received(self, payload: str | bytes) -> None:
         """The client sent a whole message."""
+        ...
+
+    def congested(self, yes: bool) -> None:
+        """The client does not take what is written to it as fast as it is written; or, False, has taken it all."""
         ...
 
     def closing(self, code: int, reason: str) -> None:

@@ -45,6 +45,7 @@ class LocalSession:
         "_cause",
         "_chosen",
         "_chosen_at",
+        "_congested",
         "_ending",
         "_leaving",
         "_services",
@@ -77,6 +78,7 @@ class LocalSession:
         """Answers that are being carried out, while there are any."""
         self._cause: str | None = None
         """Why we closed the connection, when the transport cannot know."""
+        self._congested = False
         self._announced = False
         """The deliverer knows that we have events, and has not come for them yet."""
         self._ending: tuple[int, str, bool, str] | None = None
@@ -111,6 +113,11 @@ class LocalSession:
         if flow:
             self._see_to(flow)
 
+    def congested(self, yes: bool) -> None:
+        self._congested = yes
+        if not yes:
+            self._announce()
+
     def closing(self, code: int, reason: str) -> None:
         self._see_to(self.model.said_goodbye())
 
@@ -123,6 +130,7 @@ class LocalSession:
         if model.paused:
             self.meters.reading_paused.value -= 1
         self._let_go()
+        self._congested = False
         self.connection = DETACHED
         if model.phase in (Phase.OPENING, Phase.ABANDONED):
             self._ending = (code, reason, clean, cause)
@@ -407,9 +415,12 @@ class LocalSession:
             self.leave_now()
 
     def _announce(self) -> None:
-        """Tell the deliverer that there are events, once, and not before everything taken earlier is settled."""
+        """Tell the deliverer that there are events, once, and not before everything taken earlier is settled. Nor while
+        the client is behind with taking answers: more of them would only pile up, and then cost it its connection."""
         model = self.model
         if self._announced or model.flying is not None or not model.queue or self._agenda is not None:
+            return
+        if self._congested and model.phase is Phase.LIVE:
             return
         self._announced = True
         self._services.deliverer.ready(self)

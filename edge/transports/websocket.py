@@ -296,7 +296,7 @@ class WebSocketConnection(asyncio.Protocol):
         meters.bytes_out.value += frame.size or payload_bytes(wire)
         limit = route.settings.limits.outbox_bytes
         if self._outbox.put(wire) > limit > 0:
-            self._check_backlog(limit, len(wire))
+            self._check_backlog()
 
     def _deflated(self, frame: Frame) -> bytes:
         if self._window_bits < 15:  # a client with little memory: compressed for it alone
@@ -310,20 +310,24 @@ class WebSocketConnection(asyncio.Protocol):
         assert self._route is not None
         limit = self._route.settings.limits.outbox_bytes
         if self._outbox.put(wire) > limit > 0:
-            self._check_backlog(limit, len(wire))
+            self._check_backlog()
 
-    def _check_backlog(self, limit: int, last: int) -> None:
-        """Give the socket a chance first; and a single message larger than the limit may pass, alone."""
-        self._outbox.flush()
-        if self._outbox.size() > max(limit, last):
+    def _check_backlog(self) -> None:
+        """Slow is who has not taken what was written before. What one loop tick brings to a client that has taken
+        everything so far (one large message, the answers to a batch of its own) may pass, however much it is."""
+        if self._outbox.congested:
             self._count_limit("outbox_bytes")
             self._close(Farewell(1008, "slow consumer", "slow"))
 
     def pause_writing(self) -> None:
         self._outbox.congested = True
+        if self._listener is not None:
+            self._listener.congested(True)
 
     def resume_writing(self) -> None:
         self._outbox.congested = False
+        if self._listener is not None:
+            self._listener.congested(False)
 
     # Farewell
 

@@ -43,6 +43,7 @@ class Guest:
     finish: bool = True
     on_first: Callable[[Guest], None] | None = None
     heard: list[str | bytes] = field(default_factory=list)
+    congestions: list[bool] = field(default_factory=list)
     goodbyes: list[tuple[int, str]] = field(default_factory=list)
     ends: list[tuple[int, str, bool, str]] = field(default_factory=list)
 
@@ -52,6 +53,9 @@ class Guest:
             self.on_first(self)
         if self.echo:
             self.connection.send(Frame(payload))
+
+    def congested(self, yes: bool) -> None:
+        self.congestions.append(yes)
 
     def closing(self, code: int, reason: str) -> None:
         self.goodbyes.append((code, reason))
