@@ -124,6 +124,16 @@ class Agenda:
         task.published += 1
         return f"~{task.event.id}/{task.published}"
 
+    def reporter(self) -> Callable[[str], None]:
+        """Tells the backend what of its answer to the current event failed, however much later that shows."""
+        event = self._current.event if self._current is not None else None
+
+        def report(failure: str) -> None:
+            if event is not None:
+                self.session.refused(event, failure)
+
+        return report
+
     # Beginning and finishing.
 
     def _begin(self, task: _Task) -> None:

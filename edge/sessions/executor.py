@@ -46,7 +46,7 @@ def perform(agenda: Agenda, action: Action, services: Services) -> Future[None] 
         _publish(agenda, action, services)
         return None
     if target is not None and target != session.session:
-        _pass_on(session, target, action, services)
+        _pass_on(agenda, target, action, services)
         return None
     do = _DOING.get(type(action))
     return do(session, action, services) if do is not None else None
@@ -94,11 +94,11 @@ def _publish(agenda: Agenda, action: Publish, services: Services) -> None:
     agenda.owe(published, f"publish to {action.channel!r}")
 
 
-def _pass_on(session: LocalSession, target: str, action: Action, services: Services) -> None:
-    """An action that names another session. Whether it is still there is told to the backend later (`gone`)."""
+def _pass_on(agenda: Agenda, target: str, action: Action, services: Services) -> None:
+    """An action that names another session. What became of it is told to the backend later: `gone`, or `refused`."""
     order = Result((replace(action, session=None),))
-    app = session.route.app
-    services.post.order(target, order, lambda: services.deliverer.report_gone(app, target))
+    app = agenda.session.route.app
+    services.post.order(target, order, lambda: services.deliverer.report_gone(app, target), agenda.reporter())
 
 
 _DOING: dict[type, Callable[[LocalSession, Any, Services], Future[None] | None]] = {

@@ -220,6 +220,10 @@ class LocalSession:
         future.add_done_callback(done)
         return future
 
+    def refused(self, event: Event, failure: str) -> None:
+        """Something of the answer to `event`, settled long ago, could not be carried out: its backend is told."""
+        self._see_to(self.model.result_refused(event.id, failure, self._services.clock.wall_ms()))
+
     def put_back(self) -> Future[None] | None:
         """Write the row again, unless a change of it may be on its way, which this would undo: None, and later then."""
         if self._agenda is not None and self._agenda.waiting:

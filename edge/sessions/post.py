@@ -70,8 +70,11 @@ class Post:
 
     # Orders.
 
-    def order(self, target: str, result: Result, gone: Callable[[], None]) -> None:
-        """Give an order without waiting; `gone` is called when the session has ended. Other failures are logged."""
+    def order(
+        self, target: str, result: Result, gone: Callable[[], None], failed: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Give an order without waiting; `gone` is called when the session has ended. Other failures are logged, and
+        `failed` is told what was not done."""
 
         def done(answer: Future[None]) -> None:
             if answer.cancelled():
@@ -81,6 +84,7 @@ class Post:
                 gone()
             elif error is not None:
                 _log.warning("an order for session %s was not carried out: %s", target, error)
+                failed(f"order for session {target}: {error}")
 
         self.act(target, result).add_done_callback(done)
 
