@@ -2,7 +2,7 @@
 
 `backend_sdk.publisher` carries them out, once for asyncio and once for everybody else.
 
-Source: spec/callbacks.md, "Control API".
+Source: edge/protocol/callbacks/SPEC.md, "Control API".
 """
 
 from __future__ import annotations

@@ -170,4 +170,4 @@ def _goals(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         measured = "–" if verdict.measured is None else f"{verdict.measured:,.2f}"
         rows.append([verdict.goal.title, verdict.word, measured, f"{verdict.goal.sense} {verdict.goal.bound:g}"])
-    return "\n".join(["Goals (DESIGN §7)", *aligned(rows)])
+    return "\n".join(["Goals", *aligned(rows)])

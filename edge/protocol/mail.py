@@ -140,7 +140,7 @@ def decode_letter(body: bytes) -> Letter:
 
 
 def action_form(action: Action) -> dict[str, Any]:
-    """An action as a backend would have written it in msgpack (see callbacks.md, Response)."""
+    """An action as a backend would have written it in msgpack (see callbacks/SPEC.md, The answer)."""
     form: dict[str, Any] = {"type": _ACTION_NAMES[type(action)]}
     for field in fields(action):
         value = getattr(action, field.name)

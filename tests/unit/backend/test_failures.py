@@ -1,4 +1,4 @@
-"""The failure table of spec/callbacks.md, row by row, against a real server that fails on command."""
+"""The failure table of edge/protocol/callbacks/SPEC.md, row by row, against a real server that fails on command."""
 
 from __future__ import annotations
 
