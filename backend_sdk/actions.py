@@ -6,7 +6,7 @@ the whole result, close the session and could only say so in its log. `session` 
 
 Bytes stay bytes here; `backend_sdk.wire` writes them as ``{"b64": …}`` where the encoding is JSON.
 
-Source: edge/protocol/callbacks/SPEC.md, "Response".
+Source: edge/protocol/callbacks/SPEC.md, "The answer".
 """
 
 from __future__ import annotations

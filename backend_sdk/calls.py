@@ -2,7 +2,7 @@
 
 `backend_sdk.publisher` carries them out, once for asyncio and once for everybody else.
 
-Source: edge/protocol/callbacks/SPEC.md, "Control API".
+Source: the edge's own description, /openapi.json on its control port.
 """
 
 from __future__ import annotations

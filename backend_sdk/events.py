@@ -3,7 +3,7 @@
 Every event has `id` (the same on every retry: the idempotency key), `at` (ms since the epoch, when it happened) and
 `attempt` (1, then 2, 3 … on a retry). Who it happened to stands in the `Session` that handlers get with it.
 
-Source: edge/protocol/callbacks/SPEC.md, "Request".
+Source: edge/protocol/callbacks/SPEC.md, "The request".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`Holdfast-Signature`: made by edges, checked by backends.
 
 ``t=<unix s>,v1=<hex HMAC-SHA256(secret, "<t>." + body)>``, one `v1` per active secret, so that either side can rotate
-first. Source: edge/protocol/callbacks/SPEC.md, "Request".
+first. Source: edge/protocol/callbacks/SPEC.md, "The request".
 """
 
 from __future__ import annotations

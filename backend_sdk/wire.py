@@ -3,7 +3,7 @@
 Results are packed one by one and joined afterwards: what is remembered of an event's answer is then exactly the bytes
 that went out, and a result that cannot be written spoils no other.
 
-Source: edge/protocol/callbacks/SPEC.md, "Request" and "Response".
+Source: edge/protocol/callbacks/SPEC.md, "The request" and "The answer".
 """
 
 from __future__ import annotations

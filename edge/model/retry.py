@@ -1,7 +1,7 @@
 """The rules of retrying: what an answer's status means, how long to wait, how to split, how much at once.
 
-Pure: randomness and time are handed in. The table these rules come from is in edge/protocol/callbacks/SPEC.md, "When the backend is
-away". Who retries what, and when a release counts as away, is `edge.backend.pool`'s.
+Pure: randomness and time are handed in. The table these rules come from is in edge/protocol/callbacks/SPEC.md,
+"When the backend is away". Who retries what, and when a release counts as away, is `edge.backend.pool`'s.
 """
 
 from __future__ import annotations

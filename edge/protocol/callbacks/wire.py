@@ -1,4 +1,4 @@
-"""Requests and answers as bytes: msgpack or JSON. Shapes as in edge/protocol/callbacks/SPEC.md; the fields of actions are
+"""Requests and answers as bytes: msgpack or JSON. Shapes as in SPEC.md beside this file; the fields of actions are
 checked in `edge.protocol.callbacks.check`.
 
 An answer is judged in two steps. Bytes that are no map with a list of results say nothing about any event:
