@@ -386,7 +386,7 @@ class LocalSession:
     def settled(self, event: Event) -> None:
         """The outcome of `event` has been carried out."""
         self._see_to(self.model.settled(event, self._limits()))
-        if self.model.phase is Phase.DONE:
+        if self.model.phase is _DONE:
             self._forget()
 
     def _forget(self) -> None:
@@ -456,6 +456,7 @@ class LocalSession:
 
 
 _CHOOSE_AGAIN = -1
+_DONE = Phase.DONE
 FIRST_FENCE = 1
 """Fence of a session's first owner; whoever takes the session over gets a higher one."""
 
