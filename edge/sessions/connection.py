@@ -46,6 +46,10 @@ class Connection(Protocol):
         transport closes with 1008 `slow consumer` and tells the listener `ended(cause="slow")`."""
         ...
 
+    def flush(self) -> None:
+        """Write what was sent so far at once, not at the end of the tick: then it shows if the client is behind."""
+        ...
+
     def close(self, code: int, reason: str) -> None:
         """Send a close frame behind everything sent so far. After the client's half, or `close_s`, the socket goes.
         Before `accept`: refuse the handshake with 503."""

@@ -385,7 +385,11 @@ class LocalSession:
 
     def settled(self, event: Event) -> None:
         """The outcome of `event` has been carried out."""
-        self._see_to(self.model.settled(event, self._limits()))
+        flow = self.model.settled(event, self._limits())
+        if flow & Flow.DELIVER and self.model.flying is None:
+            # The client has asked for more already. Whether it takes the answers decides when it is asked about.
+            self.connection.flush()
+        self._see_to(flow)
         if self.model.phase is _DONE:
             self._forget()
 

@@ -329,6 +329,9 @@ class WebSocketConnection(asyncio.Protocol):
         if self._listener is not None:
             self._listener.congested(False)
 
+    def flush(self) -> None:
+        self._outbox.flush()
+
     # Farewell
 
     def close(self, code: int, reason: str) -> None:
