@@ -138,7 +138,8 @@ def machine() -> Mapping[str, str | int | float]:
     total = _kilobytes("\n" + (PROC / "meminfo").read_text())["MemTotal"]
     return {
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
+        # Of the machine: this process may have pinned itself to one of them.
+        "cores": os.cpu_count(),
         "memory_bytes": total,
         "kernel": platform.release(),
         "python": platform.python_version(),

@@ -62,8 +62,8 @@ class Outbox:
         self.congested = False
         """The loop holds bytes that the socket would not take (set by the protocol's pause_writing)."""
 
-    def put(self, wire: bytes) -> int:
-        """Add a frame; how many bytes the client has not taken yet."""
+    def put(self, wire: bytes) -> None:
+        """Add a frame."""
         pending = self._pending
         if pending is None:
             self._pending = [wire]
@@ -72,7 +72,6 @@ class Outbox:
         else:
             pending.append(wire)
             self._pending_bytes += len(wire)
-        return self.size() if self.congested else self._pending_bytes
 
     def size(self) -> int:
         """Bytes put but not taken by the socket."""

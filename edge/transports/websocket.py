@@ -294,8 +294,9 @@ class WebSocketConnection(asyncio.Protocol):
         meters = route.meters
         meters.messages_out.value += 1
         meters.bytes_out.value += frame.size or payload_bytes(wire)
-        limit = route.settings.limits.outbox_bytes
-        if self._outbox.put(wire) > limit > 0:
+        outbox = self._outbox
+        outbox.put(wire)
+        if outbox.congested:
             self._check_backlog()
 
     def _deflated(self, frame: Frame) -> bytes:
@@ -307,15 +308,16 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _put(self, wire: bytes) -> None:
         """A frame of our own making; a client cannot make us hoard pongs either."""
-        assert self._route is not None
-        limit = self._route.settings.limits.outbox_bytes
-        if self._outbox.put(wire) > limit > 0:
+        self._outbox.put(wire)
+        if self._outbox.congested:
             self._check_backlog()
 
     def _check_backlog(self) -> None:
         """Slow is who has not taken what was written before. What one loop tick brings to a client that has taken
         everything so far (one large message, the answers to a batch of its own) may pass, however much it is."""
-        if self._outbox.congested:
+        assert self._route is not None
+        limit = self._route.settings.limits.outbox_bytes
+        if self._outbox.size() > limit > 0:
             self._count_limit("outbox_bytes")
             self._close(Farewell(1008, "slow consumer", "slow"))
 

@@ -46,7 +46,7 @@ def test_memory_sees_an_allocation() -> None:
 
 def test_the_machine_is_described() -> None:
     about = machine()
-    assert about["cores"] == len(os.sched_getaffinity(0))
+    assert about["cores"] == os.cpu_count()
     assert int(about["memory_bytes"]) > 1 << 20
 
 
