@@ -139,7 +139,7 @@ def machine() -> Mapping[str, str | int | float]:
     return {
         "cpu": cpu,
         # Of the machine: this process may have pinned itself to one of them.
-        "cores": os.cpu_count(),
+        "cores": os.cpu_count() or 1,
         "memory_bytes": total,
         "kernel": platform.release(),
         "python": platform.python_version(),
