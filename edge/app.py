@@ -25,7 +25,7 @@ from edge.errors import HoldfastError, StoreUnavailable
 from edge.ids import new_edge_id
 from edge.lifecycle.server import Listener
 from edge.lifecycle.worker import WorkerContext
-from edge.model.session import Phase
+from edge.model.phases import Phase
 from edge.sessions.channels import ChannelPolicies
 from edge.sessions.hub import Hub
 from edge.sessions.operations import LocalOperations

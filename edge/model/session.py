@@ -11,27 +11,12 @@ call per client message.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any
 
 from edge.config import LimitSettings
-from edge.protocol.callbacks.actions import (
-    Accept,
-    Action,
-    CancelTimer,
-    CloseSession,
-    Identify,
-    Pin,
-    Publish,
-    Reject,
-    Result,
-    Send,
-    SetTimer,
-    Subscribe,
-    Unsubscribe,
-)
+from edge.model.phases import TRANSITIONS, Fact, Phase
+from edge.model.verdict import Changes, Refusal, Verdict, weigh
+from edge.protocol.callbacks.actions import Result
 from edge.protocol.callbacks.events import (
     ClientRequest,
     Close,
@@ -47,63 +32,6 @@ from edge.protocol.callbacks.events import (
 
 EVENT_OVERHEAD = 128
 """Bytes an event without payload counts for in the queue's byte bound."""
-
-
-class Phase(Enum):
-    """Where a session is in its life."""
-
-    OPENING = auto()
-    """The handshake waits for the backend's answer to `open`."""
-    ABANDONED = auto()
-    """The client is gone, or was refused by us, while `open` is still being answered."""
-    LIVE = auto()
-    CLOSING = auto()
-    """One side has said goodbye; what is owed still flows."""
-    ENDED = auto()
-    """No connection any more; `close` is on its way to the backend."""
-    DONE = auto()
-    """The backend knows, or never knew. Nothing happens any more."""
-
-
-class Fact(Enum):
-    """What moves a session from phase to phase."""
-
-    ACCEPTED = auto()
-    REJECTED = auto()
-    CLOSE_ORDERED = auto()
-    GOODBYE = auto()
-    CONNECTION_ENDED = auto()
-    CLOSE_SETTLED = auto()
-    LOST = auto()
-    """Another edge owns the session now."""
-
-
-TRANSITIONS: Mapping[tuple[Phase, Fact], Phase] = {
-    (Phase.OPENING, Fact.ACCEPTED): Phase.LIVE,
-    (Phase.OPENING, Fact.REJECTED): Phase.DONE,
-    (Phase.OPENING, Fact.CLOSE_ORDERED): Phase.ABANDONED,
-    (Phase.OPENING, Fact.CONNECTION_ENDED): Phase.ABANDONED,
-    (Phase.ABANDONED, Fact.ACCEPTED): Phase.ENDED,
-    (Phase.ABANDONED, Fact.REJECTED): Phase.DONE,
-    (Phase.ABANDONED, Fact.CLOSE_ORDERED): Phase.ABANDONED,
-    (Phase.ABANDONED, Fact.CONNECTION_ENDED): Phase.ABANDONED,
-    (Phase.LIVE, Fact.CLOSE_ORDERED): Phase.CLOSING,
-    (Phase.LIVE, Fact.GOODBYE): Phase.CLOSING,
-    (Phase.LIVE, Fact.CONNECTION_ENDED): Phase.ENDED,
-    (Phase.CLOSING, Fact.CLOSE_ORDERED): Phase.CLOSING,
-    (Phase.CLOSING, Fact.GOODBYE): Phase.CLOSING,
-    (Phase.CLOSING, Fact.CONNECTION_ENDED): Phase.ENDED,
-    (Phase.ENDED, Fact.CLOSE_ORDERED): Phase.ENDED,
-    (Phase.ENDED, Fact.CLOSE_SETTLED): Phase.DONE,
-    (Phase.DONE, Fact.CLOSE_ORDERED): Phase.DONE,
-    # What was under way when the session was done (rejected, or lost to another edge) still comes to its end.
-    (Phase.DONE, Fact.CONNECTION_ENDED): Phase.DONE,
-    (Phase.DONE, Fact.ACCEPTED): Phase.DONE,
-    (Phase.DONE, Fact.REJECTED): Phase.DONE,
-    (Phase.DONE, Fact.CLOSE_SETTLED): Phase.DONE,
-    **{(phase, Fact.LOST): Phase.DONE for phase in Phase},
-}
-"""An absent pair is a bug of the caller and raises KeyError; tests/unit/model/test_session.py walks every cell."""
 
 
 class Flow:
@@ -124,40 +52,6 @@ class Flow:
 # The hot path's words: a global is a third of the price of an enum's member.
 _LIVE, _CLOSING = Phase.LIVE, Phase.CLOSING
 _NOTHING, _DELIVER = Flow.NOTHING, Flow.DELIVER
-
-
-@dataclass(slots=True)
-class Changes:
-    """What a result changes in the session's row; all or nothing. Empty means: no need to ask the store."""
-
-    state_set: Mapping[str, Any]
-    state_unset: Sequence[str]
-    user: tuple[str | None] | None
-    pinned: tuple[str | None] | None
-    subscribe: list[str]
-    unsubscribe: list[str]
-    set_timers: dict[str, tuple[int, Any]]
-    """name → (due wall ms, data)."""
-    cancel_timers: list[str]
-    action_ids: list[str]
-
-
-@dataclass(slots=True)
-class Refusal:
-    """A result that may not be applied here: close the session with `code` and `reason`; nothing of it happens."""
-
-    code: int
-    reason: str
-    limit: str = ""
-    """The limit it broke, for the counter; empty when it is not about a limit."""
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What to do about a result: first `changes` (when there are any), then `actions` in order."""
-
-    changes: Changes | None
-    actions: Sequence[Action]
 
 
 class Session:
@@ -359,13 +253,13 @@ class Session:
         for index, action in enumerate(actions):
             if action.session is not None and action.session != self.id:
                 continue
-            refusal = self._weigh(index, action, event, changes, now)
+            refusal = weigh(index, action, event, changes, self.channels or (), now)
             if refusal is not None:
                 return refusal
         count = len(self.channels or ()) + len(changes.subscribe) - len(changes.unsubscribe)
         if count > limits.subscriptions and changes.subscribe:
             return Refusal(1008, "too many subscriptions", "subscriptions")
-        return Verdict(changes if _any(changes) else None, actions)
+        return Verdict(changes if changes.any() else None, actions)
 
     def applied(self, changes: Changes, version: int) -> None:
         """The store has accepted `changes`; `version` is the row's new one."""
@@ -419,34 +313,6 @@ class Session:
 
     # Inside.
 
-    def _weigh(self, index: int, action: Action, event: Event | None, changes: Changes, now: int) -> Refusal | None:
-        """Add one action's part to `changes`, or say why it may not stand here."""
-        if action.id is not None and type(action) is not Publish:
-            # A publication's id is its channel's to remember: here it would be used up by one that Redis refused.
-            changes.action_ids.append(action.id)
-        match action:
-            case Accept() | Reject() if type(event) is not Open:
-                return Refusal(1011, f"actions[{index}].type: only an answer to open may accept or reject")
-            case Subscribe():
-                _put(changes.subscribe, changes.unsubscribe, action.channel, held=self._subscribed(action.channel))
-            case Unsubscribe():
-                _put(changes.unsubscribe, changes.subscribe, action.channel, held=not self._subscribed(action.channel))
-            case Identify():
-                changes.user = (action.user,)
-            case Pin():
-                changes.pinned = (action.release,)
-            case SetTimer():
-                changes.set_timers[action.name] = (now + action.after_ms, action.data)
-                if action.name in changes.cancel_timers:
-                    changes.cancel_timers.remove(action.name)
-            case CancelTimer():
-                changes.set_timers.pop(action.name, None)
-                if action.name not in changes.cancel_timers:
-                    changes.cancel_timers.append(action.name)
-            case Send() | CloseSession() | _:
-                pass
-        return None
-
     def _set_since(self, event: Timer) -> bool:
         """The timer was set again after it had rung: the new one is not this event's to end."""
         timer = self.timers.get(event.name) if self.timers else None
@@ -459,9 +325,6 @@ class Session:
         kept = deque(event for event in self.queue if type(event) is not Timer or event.name not in names)
         self.queue_bytes -= EVENT_OVERHEAD * (len(self.queue) - len(kept))
         self.queue = kept or None
-
-    def _subscribed(self, channel: str) -> bool:
-        return self.channels is not None and channel in self.channels
 
     def _next_id(self) -> str:
         self.number += 1
@@ -485,39 +348,7 @@ class Session:
         return self.phase
 
 
-def plain(result: Result) -> bool:
-    """Nothing but messages to the session's own client: no row to change, nobody to ask. The most common answer."""
-    if result.state_set or result.state_unset:
-        return False
-    for action in result.actions:
-        if type(action) is not Send or action.session is not None or action.id is not None:
-            return False
-    return True
-
-
 def _weight(event: Event) -> int:
     if type(event) is Message:
         return EVENT_OVERHEAD + len(event.payload)
     return EVENT_OVERHEAD
-
-
-def _any(changes: Changes) -> bool:
-    return bool(
-        changes.state_set
-        or changes.state_unset
-        or changes.user is not None
-        or changes.pinned is not None
-        or changes.subscribe
-        or changes.unsubscribe
-        or changes.set_timers
-        or changes.cancel_timers
-        or changes.action_ids
-    )
-
-
-def _put(wanted: list[str], opposite: list[str], channel: str, *, held: bool) -> None:
-    """Note a (un)subscription once; within one result the later one of a pair wins."""
-    if channel in opposite:
-        opposite.remove(channel)
-    if not held and channel not in wanted:
-        wanted.append(channel)

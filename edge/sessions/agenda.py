@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge.backend.base import Outcome, Refused
 from edge.errors import Conflict, FenceRefused, HoldfastError, SessionGone, StoreError
-from edge.model.session import Changes, Phase, Refusal
+from edge.model.phases import Phase
+from edge.model.verdict import Changes, Refusal
 from edge.protocol.callbacks.actions import Accept, Action, BadResult, Publish, Reject, Result
 from edge.protocol.callbacks.events import Close, Event, Open
 from edge.sessions.executor import perform

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edge.model.session import Phase
+from edge.model.phases import Phase
 from edge.protocol.callbacks.actions import (
     Accept,
     Action,

@@ -17,7 +17,9 @@ from dataclasses import replace
 from edge.backend.base import Expired, Outcome, Refused, Release
 from edge.config import LimitSettings, RouteSettings
 from edge.errors import FenceRefused, SessionGone
-from edge.model.session import Changes, Flow, Phase, Session, plain
+from edge.model.phases import Phase
+from edge.model.session import Flow, Session
+from edge.model.verdict import Changes, plain
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.callbacks.events import Event, Headers, Message, Open, Parcel
 from edge.sessions.agenda import Agenda, Reply

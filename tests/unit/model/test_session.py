@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge.config import LimitSettings
-from edge.model.session import TRANSITIONS, Changes, Fact, Flow, Phase, Refusal, Session, Verdict, plain
+from edge.model.phases import TRANSITIONS, Fact, Phase
+from edge.model.session import Flow, Session
+from edge.model.verdict import Changes, Refusal, Verdict, plain
 from edge.protocol.callbacks.actions import (
     Accept,
     Action,
