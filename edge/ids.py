@@ -18,8 +18,3 @@ def new_edge_id(worker: int = 0, host: str | None = None) -> str:
     """``<host>.<worker>.<boot nonce>``: a restarted process is another edge; its old sessions are taken over."""
     name = (host or socket.gethostname()).split(".")[0][:32] or "edge"
     return f"{name}.{worker}.{secrets.token_hex(4)}"
-
-
-def new_epoch() -> str:
-    """A candidate name for one life of a channel's history (48 random bits)."""
-    return secrets.token_urlsafe(6)

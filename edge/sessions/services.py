@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge.backend.base import Deliverer
 from edge.clock import Clock
-from edge.store.base import HistoryPolicy, Store
+from edge.store.base import Store
 from edge.telemetry.metrics import Metrics
 from edge.wheel import Wheel
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from edge.sessions.post import Post
     from edge.sessions.registry import Registry
     from edge.sessions.releases import Releases
-
-__all__ = ["HistoryPolicy", "Services"]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

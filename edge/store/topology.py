@@ -80,13 +80,6 @@ class Topology:
             problem = f"{node} knows of no slots"
         raise StoreUnavailable(problem)
 
-    async def has_sharded_pubsub(self, endpoint: Endpoint) -> bool:
-        """Redis and Valkey from 7.0 on. Raises StoreUnavailable."""
-        found = await ask_once(
-            endpoint, self._address.login, self._tls, self._timeout_s, "COMMAND", "INFO", "SSUBSCRIBE"
-        )
-        return bool(found and found[0])
-
 
 def server(name: str) -> Endpoint:
     """``host:port`` as an endpoint."""

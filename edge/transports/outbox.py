@@ -85,10 +85,3 @@ class Outbox:
         self._pending = None
         self._pending_bytes = 0
         self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
-
-    def drop(self) -> None:
-        """Forget what was not written yet: whole frames, so that a close frame may still follow."""
-        if self._pending is not None:
-            # The list stays, because the flusher may hold this outbox already.
-            self._pending.clear()
-            self._pending_bytes = 0
