@@ -157,7 +157,8 @@ async def test_what_is_published_after_subscribe_has_ended_is_heard(edge: Edge, 
     for n in range(30):
         await edge.store.subscribe(f"room {n}")
         await other.store.publish(f"room {n}", str(n), HistoryPolicy())
-    assert [p.payload for p in await heard(edge, 30)] == [str(n) for n in range(30)]
+    # Each channel has an order of its own; between channels a cluster's nodes promise none.
+    assert sorted(int(p.payload) for p in await heard(edge, 30)) == list(range(30))
 
 
 async def test_unsubscribing_and_subscribing_again_in_one_tick_works_out(edge: Edge, other: Edge) -> None:
