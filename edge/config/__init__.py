@@ -3,21 +3,29 @@
 from edge.config.groups import (
     ChannelSettings,
     EdgeSettings,
+    GripRouteSettings,
+    GripSettings,
     LimitSettings,
     PoolSettings,
+    PublisherSettings,
     RouteSettings,
     Secret,
     Settings,
+    TargetSettings,
     TimeoutSettings,
 )
 
 __all__ = [
     "ChannelSettings",
     "EdgeSettings",
+    "GripRouteSettings",
+    "GripSettings",
     "LimitSettings",
     "PoolSettings",
+    "PublisherSettings",
     "RouteSettings",
     "Secret",
     "Settings",
+    "TargetSettings",
     "TimeoutSettings",
 ]

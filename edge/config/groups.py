@@ -12,6 +12,7 @@ from typing import Literal
 
 Encoding = Literal["auto", "json", "msgpack"]
 Policy = Literal["follow", "pin"]
+Protocol = Literal["callbacks", "grip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,70 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """One backend of a GRIP route. The targets of a route are tried in order, the next when one cannot be reached."""
+
+    url: str
+    """http:// or https://; a path in it is put before that of the request."""
+    over_http: bool = True
+    """WebSockets become HTTP requests. Without it WebSocket handshakes are refused: the edge does not speak WebSocket
+    to backends."""
+    one_event: bool = False
+    """At most one event in each WebSocket-over-HTTP request."""
+    host: str = ""
+    """Host header to send; empty: the client's, as Pushpin does."""
+    insecure: bool = False
+    """Do not verify the backend's certificate."""
+    trust_connect_host: bool = False
+    """Verify the certificate against the host of the URL, not the Host header that is sent."""
+    client_cert: str = ""
+    """Certificate (PEM file) to show to the backend, and its key."""
+    client_key: str = ""
+    subscribe: Sequence[str] = ()
+    """Channels that every WebSocket and stream hold of this target is subscribed to without being told."""
+
+
+@dataclass(frozen=True, slots=True)
+class GripRouteSettings:
+    """What only routes with ``protocol = "grip"`` have. Defaults are Pushpin's."""
+
+    sig_key: Secret = Secret("changeme")  # noqa: RUF009
+    """Signs Grip-Sig: text (HS256), ``base64:…`` of it, or a PEM private key (ES256, RS256)."""
+    sig_iss: str = "pushpin"
+    prefix: str = ""
+    """Put before every channel name that backends of this route give."""
+    debug: bool = False
+    """Tell clients why an instruction of the backend was not carried out."""
+    auto_pong: bool = False
+    """The edge answers pings. Else they are the backend's to answer, as behind Pushpin."""
+    retry_unanswered: bool = True
+    """Send events again when the connection broke before any answer: at least once. False: the client is closed."""
+    path_remove: int = 0
+    """Characters cut from the front of the request's path."""
+    path_replace: str = ""
+    """Put in the place of the route's path at the front of the request's."""
+    host: str = ""
+    """Host header to send to every target; a target's own comes first."""
+    request_headers: Sequence[str] = ()
+    """``Name: value`` to set on requests to the backend; ``Name:`` removes it."""
+    buffer_bytes: int = 200_000
+    """Bytes of a client's messages that wait for its backend; past it the edge stops reading from the client. Also
+    bytes not yet taken by the client past which its backend is not asked for more."""
+    answer_bytes: int = 1_000_000
+    """Largest WebSocket-over-HTTP answer."""
+    hold_bytes: int = 100_000
+    """Largest body of an answer that is held, or that instructs; and of the request that led to it."""
+    backend_connections: int = 1_000
+    """Connections to one target, per edge process; requests past it wait."""
+    message_rate: float = 0
+    """Deliveries a second on this route, per edge process; 0: no limit. (Pushpin: 2,500 in all.)"""
+    message_queue: int = 25_000
+    """Deliveries that may wait for `message_rate`; past it they are dropped and logged."""
+    message_block_bytes: int = 0
+    """A delivery counts once for each begun block of this size; 0: once."""
+
+
+@dataclass(frozen=True, slots=True)
 class RouteSettings:
     """One route: which handshakes it takes, and the backend behind it."""
 
@@ -106,7 +171,14 @@ class RouteSettings:
     release_urls: Sequence[str] = ()
     """Where releases added through the control API may be: URL prefixes, or templates with ``{sha}``; empty: none
     can be added."""
-    protocol: Literal["callbacks"] = "callbacks"
+    protocol: Protocol = "callbacks"
+    """``callbacks``: Holdfast's own; ``grip``: Pushpin's, for backends written for it."""
+    scheme: Literal["", "http", "ws"] = ""
+    """Take only WebSocket handshakes (``ws``), or only other requests (``http``); empty: both."""
+    tls: Literal["", "yes", "no"] = ""
+    """Take only requests that came over TLS, or only those that did not."""
+    whole_segments: bool = True
+    """`path` ends on a segment's border: /chat takes /chat/room, not /chatty. Pushpin's path_beg does not."""
     policy: Policy = "follow"
     encoding: Encoding = "auto"
     secrets: Sequence[Secret] = ()
@@ -120,6 +192,9 @@ class RouteSettings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
+    grip: GripRouteSettings = field(default_factory=GripRouteSettings)
+    targets: Sequence[TargetSettings] = ()
+    """Of a GRIP route, when one backend URL does not say enough. Empty: `backend` alone."""
 
     @property
     def name(self) -> str:
@@ -136,6 +211,33 @@ class ChannelSettings:
     """Publications kept; 0: none."""
     history_age_s: float = 3_600.0
     """And no older than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class GripSettings:
+    """Publishing to GRIP routes: the process as a whole. Defaults are Pushpin's."""
+
+    message_wait_s: float = 5.0
+    """How long an item whose prev-id is not the newest id waits for the one between."""
+    id_cache_s: float = 60.0
+    """How long an item's id keeps repeats of it away."""
+    subscription_linger_s: float = 60.0
+    """How long a channel stays subscribed after its last held response, so that its newest id stays known."""
+    update_on_first_subscription: bool = True
+    """Ask the backend again a second after the first subscription of this process to a channel, in case an item was
+    published between the backend's answer and the subscription. Holds with a prev-id never need it."""
+    zmq_pull: str = ""
+    """ZeroMQ PULL socket for items (tcp://127.0.0.1:5560 is Pushpin's); empty: none."""
+    zmq_sub: str = ""
+    """ZeroMQ SUB socket for items (tcp://127.0.0.1:5562 is Pushpin's); empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherSettings:
+    """Who may publish on the control port: a JWT signed with `key` whose issuer is `name`, or Basic credentials."""
+
+    name: str
+    key: Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +281,8 @@ class Settings:
     edge: EdgeSettings = field(default_factory=EdgeSettings)
     routes: Sequence[RouteSettings] = ()
     channels: Sequence[ChannelSettings] = ()
+    grip: GripSettings = field(default_factory=GripSettings)
+    publishers: Sequence[PublisherSettings] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     """Dotted key → where its value came from, for `holdfast check --show`."""
     warnings: Sequence[str] = ()

@@ -11,6 +11,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edge.config.crosscheck import contradictions, oddities
@@ -60,7 +61,7 @@ def load(argv_overrides: Mapping[str, object], env: Mapping[str, str], config_pa
     if reading.errors:
         raise ConfigErrors(reading.errors)
     warnings = (*_strange_variables(env), *oddities(settings, reading.where))
-    return Settings(settings.edge, settings.routes, settings.channels, reading.sources, warnings)
+    return replace(settings, sources=reading.sources, warnings=warnings)
 
 
 def secret_values(settings: Settings) -> tuple[Secret, ...]:

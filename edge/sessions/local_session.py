@@ -116,6 +116,12 @@ class LocalSession:
         if flow:
             self._see_to(flow)
 
+    def pinged(self, payload: bytes) -> None:
+        """Answered by the transport: callbacks know no control frames."""
+
+    def ponged(self, payload: bytes) -> None:
+        """See `pinged`."""
+
     def congested(self, yes: bool) -> None:
         self._congested = yes
         if not yes:

@@ -1,0 +1,1 @@
+"""GRIP, the protocol of Pushpin and its backends: wire formats only, pure."""
