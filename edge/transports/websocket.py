@@ -32,6 +32,7 @@ from edge.protocol.websocket import (
     Goodbye,
     Heard,
     Pinged,
+    Ponged,
     Violation,
     deflate_message,
     encode_close,
@@ -47,6 +48,9 @@ from edge.transports.handshake import EARLY_BYTES, Handshake, Refusal, RequestHe
 from edge.transports.outbox import Outbox
 from edge.transports.reception import Reception, count_refusal
 
+OWN_PING = b"\x00holdfast"
+"""What the edge's own pings say where a backend has a use for control frames: the pongs to them are not its business.
+Elsewhere nobody is told of pongs, and pings are empty."""
 RATE_REASONS = {"messages_per_s": "message rate", "bytes_per_s": "byte rate"}
 
 
@@ -78,6 +82,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     __slots__ = (
         "_address",
+        "_control_frames",
         "_farewell",
         "_handshake",
         "_last_message",
@@ -109,6 +114,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._rates: Rates | None = None
         self._address = ""
         self._window_bits = 0
+        self._control_frames = False
         self._opened = False
         self._paused = False
         self._peer_eof = False
@@ -145,13 +151,14 @@ class WebSocketConnection(asyncio.Protocol):
         if self._state is _LINGERING:  # refused before the door had even closed behind it
             self._end()
 
-    def accept(self, subprotocol: str | None, headers: Headers) -> None:
+    def accept(self, subprotocol: str | None, headers: Headers, *, control_frames: bool = False) -> None:
         handshake = self._answer()
         if handshake is None:
             return
         self._outbox.put(write_acceptance(handshake.negotiated, subprotocol, headers))
         self._window_bits = handshake.negotiated.window_bits
         self._reader = FrameReader(compression=self._window_bits > 0)
+        self._control_frames = control_frames
         self._state = _OPEN
         self._opened = True
         meters = handshake.route.meters
@@ -221,8 +228,14 @@ class WebSocketConnection(asyncio.Protocol):
         """Everything but messages."""
         match item:
             case Pinged(payload):
-                if self._state is _OPEN:
+                if self._state is _OPEN and self._control_frames and self._listener is not None:
+                    self._listener.pinged(payload)
+                elif self._state is _OPEN:
                     self._put(encode_pong(payload))
+            case Ponged(payload):
+                told = self._state is _OPEN and self._control_frames and payload != OWN_PING
+                if told and self._listener is not None:
+                    self._listener.ponged(payload)
             case Goodbye(code, reason):
                 if self._state is _CLOSING:
                     assert self._farewell is not None
@@ -245,7 +258,13 @@ class WebSocketConnection(asyncio.Protocol):
         if self._rates is None:
             self._rates = Rates(now)
         for index, item in enumerate(heard):
-            limit = self._rates.exceeded(_size(item), now, limits) if isinstance(item, str | bytes) else ""
+            if self._control_frames and isinstance(item, Pinged | Ponged):
+                payload: str | bytes = item.payload  # costs its backend as much as a message
+            elif isinstance(item, str | bytes):
+                payload = item
+            else:
+                continue
+            limit = self._rates.exceeded(_size(payload), now, limits)
             if limit:
                 return [*heard[:index], Violation(1008, RATE_REASONS[limit], limit)]
         return heard
@@ -306,8 +325,16 @@ class WebSocketConnection(asyncio.Protocol):
             frame.deflated = deflate_message(frame.payload)
         return frame.deflated
 
+    def ping(self, payload: bytes) -> None:
+        if self._state is _OPEN or self._state is _PARTING:
+            self._put(encode_ping(payload))
+
+    def pong(self, payload: bytes) -> None:
+        if self._state is _OPEN or self._state is _PARTING:
+            self._put(encode_pong(payload))
+
     def _put(self, wire: bytes) -> None:
-        """A frame of our own making; a client cannot make us hoard pongs either."""
+        """A control frame; a client cannot make us hoard pongs either."""
         self._outbox.put(wire)
         if self._outbox.congested:
             self._check_backlog()
@@ -352,6 +379,15 @@ class WebSocketConnection(asyncio.Protocol):
             assert self._farewell is not None
             self._outbox.put(self._farewell.reply)
             self._linger()
+
+    def drop(self) -> None:
+        if self._state is _LINGERING:
+            return
+        if self._state is _CONNECTING and self._answer() is None:
+            return
+        if self._farewell is None:
+            self._farewell = Farewell(1006, "dropped", "backend")
+        self._linger()
 
     def _close(self, farewell: Farewell) -> None:
         """Our goodbye comes first; the client's is waited for."""
@@ -430,7 +466,7 @@ class WebSocketConnection(asyncio.Protocol):
         match step:
             case Step.PING:
                 self._pinged = now
-                self._put(encode_ping())
+                self._put(encode_ping(OWN_PING if self._control_frames else b""))
             case Step.IDLE:
                 self._count_limit("idle_s")
                 self._close(Farewell(1000, "idle", "idle"))

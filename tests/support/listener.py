@@ -43,6 +43,8 @@ class Guest:
     finish: bool = True
     on_first: Callable[[Guest], None] | None = None
     heard: list[str | bytes] = field(default_factory=list)
+    controls: list[tuple[str, bytes]] = field(default_factory=list)
+    """Pings and pongs that were passed on: ``ping`` or ``pong``, and the payload."""
     congestions: list[bool] = field(default_factory=list)
     goodbyes: list[tuple[int, str]] = field(default_factory=list)
     ends: list[tuple[int, str, bool, str]] = field(default_factory=list)
@@ -53,6 +55,12 @@ class Guest:
             self.on_first(self)
         if self.echo:
             self.connection.send(Frame(payload))
+
+    def pinged(self, payload: bytes) -> None:
+        self.controls.append(("ping", payload))
+
+    def ponged(self, payload: bytes) -> None:
+        self.controls.append(("pong", payload))
 
     def congested(self, yes: bool) -> None:
         self.congestions.append(yes)
