@@ -11,11 +11,12 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge.config import EdgeSettings, Secret, Settings
+from edge.config.crosscheck_grip import CALLBACKS_ONLY, GRIP_ONLY
 from edge.config.loader import load
 from edge.config.schema import CONFIG_VARIABLE, FLAGS
 from edge.config.urls import without_userinfo
@@ -28,6 +29,9 @@ _HELP: Mapping[str, tuple[str, str]] = {
     "edge.control": ("HOST:PORT", "control API, probes and metrics; anything but loopback needs tokens"),
     "backend": ("URL", "put this one backend behind everything (a route with host * and path /)"),
     "secrets": ("SECRET", "sign requests to --backend with it: the secret, env:NAME or file:/path; repeatable"),
+    "grip": ("URL", "the same for a backend written for Pushpin: GRIP and WebSocket-over-HTTP"),
+    "sig_key": ("KEY", "sign requests to --grip with it (Grip-Sig): text, base64:…, a PEM key; env:NAME or file:/path"),
+    "edge.grip_routes": ("FILE", "a routes file of Pushpin's; it is read again when it changes"),
     "edge.redis": ("URL", "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; env:NAME, file:/path"),
     "edge.data_dir": ("DIR", "the embedded Redis and the workers' sockets live here"),
     "edge.workers": ("N", "worker processes; one per core is a good start"),
@@ -197,22 +201,36 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     """The settings as TOML, with the source of each value."""
     yield from _group("[edge]", "edge", settings.edge, settings.sources)
     for index, route in enumerate(settings.routes):
-        yield from _group("[[route]]", f"route[{index}]", route, settings.sources)
+        key = f"route[{index}]"
+        foreign = CALLBACKS_ONLY if route.protocol == "grip" else GRIP_ONLY
+        silent = {f"{key}.{field}" for field in (*foreign, *(["backend"] if route.targets else []))}
+        yield from _group("[[route]]", key, route, settings.sources, silent)
     for index, channel in enumerate(settings.channels):
         yield from _group("[[channel]]", f"channel[{index}]", channel, settings.sources)
+    yield from _group("[grip]", "grip", settings.grip, settings.sources)
+    for index, publisher in enumerate(settings.publishers):
+        yield from _group("[[publisher]]", f"publisher[{index}]", publisher, settings.sources)
 
 
-def _group(header: str, key: str, group: Any, sources: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _group(
+    header: str, key: str, group: Any, sources: Mapping[str, str], silent: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """One table, and the tables inside it. `silent`: dotted keys of what does not belong there."""
     yield header, ""
-    nested = []
+    inside = header.strip("[]")
+    nested: list[tuple[str, str, Any]] = []
     for field in dataclasses.fields(group):
-        value = getattr(group, field.name)
-        if dataclasses.is_dataclass(value):
-            nested.append((field.name, value))
+        place, value = f"{key}.{field.name}", getattr(group, field.name)
+        if place in silent:
             continue
-        yield f"{field.name} = {_toml(value)}", sources.get(f"{key}.{field.name}", "default")
-    for name, value in nested:
-        yield from _group(f"[{header.strip('[]')}.{name}]", f"{key}.{name}", value, sources)
+        if dataclasses.is_dataclass(value) and not isinstance(value, Secret):
+            nested.append((f"[{inside}.{field.name}]", place, value))
+        elif field.name == "targets":
+            nested += [(f"[[{inside}.target]]", f"{key}.target[{at}]", target) for at, target in enumerate(value)]
+        else:
+            yield f"{field.name} = {_toml(value)}", sources.get(place, "default")
+    for table, place, value in nested:
+        yield from _group(table, place, value, sources, silent)
 
 
 def _toml(value: object) -> str:

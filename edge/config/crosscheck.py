@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from edge.config.addresses import parse_address
+from edge.config.crosscheck_grip import grip_contradictions, grip_oddities
 from edge.config.groups import RouteSettings, Secret, Settings
 from edge.errors import ConfigError
 
@@ -27,6 +28,7 @@ def contradictions(settings: Settings, where: Where) -> Iterator[Contradiction]:
     yield from _edge(settings, where)
     yield from _routes(settings, where)
     yield from _channels(settings, where)
+    yield from grip_contradictions(settings, where)
 
 
 def oddities(settings: Settings, where: Where) -> Iterator[str]:
@@ -36,12 +38,13 @@ def oddities(settings: Settings, where: Where) -> Iterator[str]:
         key = f"route[{index}]"
         yield from _short(route.secrets, f"{key}.secrets", where)
         times = route.timeouts
-        if times.handshake_s <= times.retry_window_s:
+        if route.protocol == "callbacks" and times.handshake_s <= times.retry_window_s:
             yield (
                 f"{where(f'{key}.timeouts.retry_window_s')}: {key}.timeouts.retry_window_s = "
                 f"{times.retry_window_s:g} is not under handshake_s = {times.handshake_s:g}: a handshake "
                 "whose backend is away ends with 504 before it could be told 503 and when to come again"
             )
+    yield from grip_oddities(settings, where)
 
 
 def _short(secrets: Sequence[Secret], key: str, where: Where) -> Iterator[str]:
@@ -76,18 +79,14 @@ def _edge(settings: Settings, where: Where) -> Iterator[Contradiction]:
 
 
 def _routes(settings: Settings, where: Where) -> Iterator[Contradiction]:
-    first: dict[tuple[str, str], int] = {}
+    first: dict[tuple[str, ...], int] = {}
     releases: dict[tuple[str, str], tuple[int, RouteSettings]] = {}
     for index, route in enumerate(settings.routes):
         key = f"route[{index}]"
-        twin = first.setdefault((route.host, route.path), index)
+        twin = first.setdefault(route.claim, index)
         if twin != index:
-            allowed = (
-                f"one route for each host and path: route[{twin}] has host {route.host!r} and "
-                f"path {route.path!r} already"
-            )
-            error = ConfigError(where(key), key, route.name, allowed)
-            yield error, [f"route[{at}].{field}" for at in (twin, index) for field in ("host", "path")]
+            error = ConfigError(where(key), key, route.name, _claimed(settings, twin, where))
+            yield error, [f"route[{at}].{field}" for at in (twin, index) for field in ("host", "path", "scheme", "tls")]
             continue
         at, other = releases.setdefault((route.app, route.release), (index, route))
         if other.backend != route.backend:
@@ -98,6 +97,16 @@ def _routes(settings: Settings, where: Where) -> Iterator[Contradiction]:
             error = ConfigError(where(f"{key}.backend"), f"{key}.backend", route.backend, allowed)
             rests_on = ("app", "release", "backend", "host", "path")
             yield error, [f"route[{number}].{field}" for number in (at, index) for field in rests_on]
+
+
+def _claimed(settings: Settings, twin: int, where: Where) -> str:
+    """Why another route cannot have what `twin` takes."""
+    route = settings.routes[twin]
+    of_file = settings.sources.get(f"route[{twin}]")
+    owner = f"the one at {of_file}" if of_file else f"route[{twin}]"
+    more = [f"{name} {value!r}" for name, value in (("scheme", route.scheme), ("tls", route.tls)) if value]
+    has = ", ".join([f"host {route.host!r}", *more]) + f" and path {route.path!r}"
+    return f"one route for each host and path: {owner} has {has} already"
 
 
 def _channels(settings: Settings, where: Where) -> Iterator[Contradiction]:

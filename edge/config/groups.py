@@ -14,6 +14,9 @@ Encoding = Literal["auto", "json", "msgpack"]
 Policy = Literal["follow", "pin"]
 Protocol = Literal["callbacks", "grip"]
 
+TEST_BACKEND = "test"
+"""The URL of a target that the edge answers for itself, to try clients and proxies out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:
@@ -95,7 +98,7 @@ class TargetSettings:
     """One backend of a GRIP route. The targets of a route are tried in order, the next when one cannot be reached."""
 
     url: str
-    """http:// or https://; a path in it is put before that of the request."""
+    """http:// or https://; a path in it is put before that of the request. ``test``: the edge answers for itself."""
     over_http: bool = True
     """WebSockets become HTTP requests. Without it WebSocket handshakes are refused: the edge does not speak WebSocket
     to backends."""
@@ -118,7 +121,7 @@ class TargetSettings:
 class GripRouteSettings:
     """What only routes with ``protocol = "grip"`` have. Defaults are Pushpin's."""
 
-    sig_key: Secret = Secret("changeme")  # noqa: RUF009
+    sig_key: Secret = Secret("changeme")
     """Signs Grip-Sig: text (HS256), ``base64:…`` of it, or a PEM private key (ES256, RS256)."""
     sig_iss: str = "pushpin"
     prefix: str = ""
@@ -195,11 +198,29 @@ class RouteSettings:
     grip: GripRouteSettings = field(default_factory=GripRouteSettings)
     targets: Sequence[TargetSettings] = ()
     """Of a GRIP route, when one backend URL does not say enough. Empty: `backend` alone."""
+    id: str = ""
+    """What logs and metrics call this route; empty: its host, path and what else it asks of requests."""
 
     @property
     def name(self) -> str:
-        """What logs and metrics call this route, and how a reload finds it again."""
-        return f"{self.host}{self.path}"
+        """What logs and metrics call this route."""
+        if self.id:
+            return self.id
+        asked = [self.scheme, {"yes": "tls", "no": "no-tls", "": ""}[self.tls]]
+        return " ".join([f"{self.host}{self.path}", *filter(None, asked)])
+
+    @property
+    def claim(self) -> tuple[str, str, str, str]:
+        """Which requests this route takes: no two routes may claim the same, and a reload finds it again by this."""
+        return self.host, self.path, self.scheme, self.tls
+
+
+GRIP_DEFAULTS: Mapping[str, Mapping[str, float]] = {
+    "limits": {"message_bytes": 200_000, "frame_bytes": 200_000, "subscriptions": 20},
+    "timeouts": {"idle_s": 1_800, "ping_s": 0, "request_s": 600},
+}
+"""What is different where a route of protocol ``grip`` says nothing: Pushpin's limits. Pings are its backends' to
+send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +289,8 @@ class EdgeSettings:
     trusted_proxies: Sequence[str] = ()
     """Networks whose X-Forwarded-For and X-Forwarded-Proto are believed. What anybody else says in X-Forwarded-*,
     Forwarded or X-Real-IP is not passed on to backends."""
+    grip_routes: str = ""
+    """A routes file of Pushpin's. Its routes come after those of [[route]]; it is read again when it changes."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     tls_cert: str = ""

@@ -254,8 +254,22 @@ def _any_text(text: str) -> str:
     return text
 
 
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError(text)
+    return text
+
+
+def _route_id(text: str) -> str:
+    if len(text) > 200 or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
 ADDRESS = Text("host:port, [v6 address]:port or :port, the port from 0 to 65535 (0: any free one)", _address)
 NETWORK = Text("an IP address or network such as 10.0.0.0/8", _network)
 FILE = Text("the path of a readable file", _file)
 FOLDER = Text("the path of a folder (it is made when it is missing)", _folder)
 ANY_TEXT = Text("a string", _any_text)
+NOT_EMPTY = Text("a string that is not empty", _not_empty)
+ROUTE_ID = Text("at most 200 printable characters", _route_id)

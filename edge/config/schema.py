@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edge.config.grip_kinds import HEADER_LINE, HOST_HEADER, TARGET_URL, ZMQ_ADDRESS, SigningKey
 from edge.config.groups import (
     ChannelSettings,
     EdgeSettings,
+    GripRouteSettings,
+    GripSettings,
     LimitSettings,
     PoolSettings,
+    PublisherSettings,
     RouteSettings,
+    TargetSettings,
     TimeoutSettings,
 )
 from edge.config.kinds import (
@@ -22,6 +27,8 @@ from edge.config.kinds import (
     FILE,
     FOLDER,
     NETWORK,
+    NOT_EMPTY,
+    ROUTE_ID,
     Flag,
     Kind,
     ListOf,
@@ -68,6 +75,7 @@ EDGE: Table = {
     "trusted_proxies": ListOf(NETWORK),
     "log_level": OneOf(("debug", "info", "warning", "error")),
     "log_format": OneOf(("text", "json")),
+    "grip_routes": FILE,
     "tls_cert": FILE,
     "tls_key": FILE,
 }
@@ -107,7 +115,11 @@ ROUTE: Table = {
     "callback_path": CALLBACK_PATH,
     "release": name(128),
     "release_urls": ListOf(RELEASE_URL),
-    "protocol": OneOf(("callbacks",)),
+    "protocol": OneOf(("callbacks", "grip")),
+    "scheme": OneOf(("", "http", "ws")),
+    "tls": OneOf(("", "yes", "no")),
+    "whole_segments": Flag(),
+    "id": ROUTE_ID,
     "policy": OneOf(("follow", "pin")),
     "encoding": OneOf(("auto", "json", "msgpack")),
     "secrets": ListOf(SecretValue()),
@@ -115,22 +127,72 @@ ROUTE: Table = {
     "compression": Flag(),
     "tracing": Flag(),
 }
-ROUTE_GROUPS: Mapping[str, Table] = {"limits": LIMITS, "timeouts": TIMEOUTS, "pool": POOL}
+GRIP_ROUTE: Table = {
+    "sig_key": SigningKey(),
+    "sig_iss": NOT_EMPTY,
+    "prefix": ANY_TEXT,
+    "debug": Flag(),
+    "auto_pong": Flag(),
+    "retry_unanswered": Flag(),
+    "path_remove": _count(0, 8_192, "characters"),
+    "path_replace": CALLBACK_PATH,
+    "host": HOST_HEADER,
+    "request_headers": ListOf(HEADER_LINE),
+    "buffer_bytes": _bytes(),
+    "answer_bytes": _bytes(),
+    "hold_bytes": _bytes(),
+    "backend_connections": _count(unit="connections"),
+    "message_rate": Number(0, _MANY, "deliveries a second", zero="no limit"),
+    "message_queue": _count(unit="deliveries"),
+    "message_block_bytes": _count(0, _GIB, "bytes", zero="a delivery counts once"),
+}
+TARGET: Table = {
+    "url": TARGET_URL,
+    "over_http": Flag(),
+    "one_event": Flag(),
+    "host": HOST_HEADER,
+    "insecure": Flag(),
+    "trust_connect_host": Flag(),
+    "client_cert": FILE,
+    "client_key": FILE,
+    "subscribe": ListOf(NOT_EMPTY),
+}
+ROUTE_GROUPS: Mapping[str, Table] = {"limits": LIMITS, "timeouts": TIMEOUTS, "pool": POOL, "grip": GRIP_ROUTE}
 CHANNEL: Table = {
     "prefix": ANY_TEXT,
     "history_count": _count(0, 1_000_000, "publications", "none"),
     "history_age_s": Number(0, 366 * _DAY, "seconds", above_low=True),
 }
+GRIP: Table = {
+    "message_wait_s": _seconds("do not wait", high=3_600),
+    "id_cache_s": _seconds("none are kept away"),
+    "subscription_linger_s": _seconds("at once"),
+    "update_on_first_subscription": Flag(),
+    "zmq_pull": ZMQ_ADDRESS,
+    "zmq_sub": ZMQ_ADDRESS,
+}
+PUBLISHER: Table = {"name": NOT_EMPTY, "key": SecretValue()}
 GROUPS: Mapping[type, Table] = {
     EdgeSettings: EDGE,
     LimitSettings: LIMITS,
     TimeoutSettings: TIMEOUTS,
     PoolSettings: POOL,
+    GripRouteSettings: GRIP_ROUTE,
+    TargetSettings: TARGET,
     RouteSettings: ROUTE,
     ChannelSettings: CHANNEL,
+    GripSettings: GRIP,
+    PublisherSettings: PUBLISHER,
 }
-TABLES: Mapping[str, str] = {"edge": "[edge]", "route": "[[route]]", "channel": "[[channel]]"}
-"""Top-level names of a settings file → how they are written."""
+TABLES: Mapping[str, str] = {
+    "edge": "[edge]",
+    "route": "[[route]]",
+    "route.target": "[[route.target]]",
+    "channel": "[[channel]]",
+    "grip": "[grip]",
+    "publisher": "[[publisher]]",
+}
+"""Tables of a settings file → how they are written."""
 
 FLAGS: Mapping[str, str] = {
     "edge.listen": "--listen",
@@ -145,21 +207,29 @@ FLAGS: Mapping[str, str] = {
     "edge.drain_window_s": "--drain-window",
     "edge.lease_s": "--lease",
     "edge.trusted_proxies": "--trusted-proxy",
+    "edge.grip_routes": "--grip-routes",
     "edge.log_level": "--log-level",
     "edge.log_format": "--log-format",
     "edge.tls_cert": "--tls-cert",
     "edge.tls_key": "--tls-key",
     "backend": "--backend",
     "secrets": "--secret",
+    "grip": "--grip",
+    "sig_key": "--sig-key",
 }
-"""Dotted key → flag. `backend` and `secrets` belong to the route that takes everything (host ``*``, path
-``/``)."""
+"""Dotted key → flag. `backend` and `secrets`, or `grip` (its backend) and `sig_key`, belong to the route that takes
+everything (see `CATCH_ALL`)."""
+
+CATCH_ALL: Mapping[str, str] = {"host": "*", "path": "/", "scheme": "", "tls": ""}
+"""What a route that takes everything says of requests."""
 
 VARIABLES: Mapping[str, str] = {
     **{f"HOLDFAST_{key.upper()}": f"edge.{key}" for key in EDGE},
     "HOLDFAST_DATA": "edge.data_dir",
     "HOLDFAST_BACKEND": "backend",
     "HOLDFAST_SECRETS": "secrets",
+    "HOLDFAST_GRIP": "grip",
+    "HOLDFAST_SIG_KEY": "sig_key",
 }
 """Environment variable → dotted key."""
 
@@ -170,4 +240,6 @@ def kind_of(key: str) -> Kind:
     """The kind of a setting that flags or the environment can give."""
     if key.startswith("edge."):
         return EDGE[key.removeprefix("edge.")]
-    return ROUTE[key]
+    if key == "grip":
+        return BACKEND
+    return GRIP_ROUTE[key] if key == "sig_key" else ROUTE[key]

@@ -15,9 +15,14 @@ from backend_sdk.testing import TestEdge
 from edge.config.groups import (
     ChannelSettings,
     EdgeSettings,
+    GripRouteSettings,
+    GripSettings,
     LimitSettings,
     PoolSettings,
+    PublisherSettings,
     RouteSettings,
+    Secret,
+    TargetSettings,
     TimeoutSettings,
 )
 from edge.config.schema import FLAGS, ROUTE_GROUPS
@@ -34,7 +39,11 @@ SECTIONS: dict[str, type] = {
     "[route.limits]": LimitSettings,
     "[route.timeouts]": TimeoutSettings,
     "[route.pool]": PoolSettings,
+    "[route.grip]": GripRouteSettings,
+    "[[route.target]]": TargetSettings,
     "[[channel]]": ChannelSettings,
+    "[grip]": GripSettings,
+    "[[publisher]]": PublisherSettings,
 }
 
 
@@ -52,6 +61,8 @@ def shown(field: Field[Any]) -> str:
             return "required"
         case "" | ():
             return "none"
+        case Secret(value):
+            return f'`"{value}"`'
         case bool(flag):
             return f"`{str(flag).lower()}`"
         case int(number):
@@ -66,7 +77,7 @@ def shown(field: Field[Any]) -> str:
 
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_every_setting_stands_in_the_readme_with_its_default(heading: str) -> None:
-    groups = set(ROUTE_GROUPS) if heading == "[[route]]" else set()
+    groups = {*ROUTE_GROUPS, "targets"} if heading == "[[route]]" else set()
     expected = {field.name: shown(field) for field in fields(SECTIONS[heading]) if field.name not in groups}
     assert table(heading) == expected
 
@@ -120,7 +131,8 @@ def test_the_specification_names_every_event_action_cause_and_close_code() -> No
 
 
 def test_the_choices_of_settings_are_named() -> None:
-    for field, kind in (("policy", RouteSettings), ("encoding", RouteSettings), ("log_level", EdgeSettings)):
+    kinds = dict.fromkeys(("policy", "encoding", "protocol"), RouteSettings) | {"log_level": EdgeSettings}
+    for field, kind in kinds.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| `{field}` |"))
         choices = get_args(get_type_hints(kind)[field])
         assert len(choices) > 1

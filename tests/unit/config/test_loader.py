@@ -10,14 +10,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Secret
+from edge.config import RouteSettings, Secret
 from edge.config.groups import Settings
 from edge.config.loader import load, secret_values
-from edge.config.schema import CHANNEL, EDGE, FLAGS, GROUPS, LIMITS, POOL, ROUTE, TIMEOUTS, VARIABLES, kind_of
+from edge.config.schema import (
+    CHANNEL,
+    EDGE,
+    FLAGS,
+    GRIP,
+    GRIP_ROUTE,
+    GROUPS,
+    LIMITS,
+    POOL,
+    PUBLISHER,
+    ROUTE,
+    ROUTE_GROUPS,
+    TARGET,
+    TIMEOUTS,
+    VARIABLES,
+    kind_of,
+)
 from edge.errors import ConfigErrors
 
 BACKEND = {"backend": "http://127.0.0.1:8000"}
 ROUTE_TOML = '[[route]]\nbackend = "http://127.0.0.1:8000"\n'
+GRIP_TOML = ROUTE_TOML + 'protocol = "grip"\n'
+TARGETS_TOML = (
+    '[[route]]\nprotocol = "grip"\n[[route.target]]\nurl = "http://a:1"\n[[route.target]]\nurl = "http://b:2"\n'
+)
 
 
 @pytest.fixture
@@ -43,7 +63,7 @@ def complaints(text: str | None, write: Any, env: dict[str, str] | None = None, 
 
 def test_the_tables_and_the_groups_name_the_same_settings() -> None:
     for group, table in GROUPS.items():
-        nested = {"limits", "timeouts", "pool"}
+        nested = {*ROUTE_GROUPS, "targets"} if group is RouteSettings else set()
         assert {field.name for field in dataclasses.fields(group)} - nested == set(table), group
 
 
@@ -52,6 +72,7 @@ def test_every_default_is_accepted_by_its_own_rule() -> None:
         for field in dataclasses.fields(group):
             if field.name in table and field.default not in (dataclasses.MISSING, ""):
                 default = list(field.default) if isinstance(field.default, tuple) else field.default
+                default = default.value if isinstance(default, Secret) else default
                 read = table[field.name].read(default, {})
                 assert read == field.default, field.name
 
@@ -457,12 +478,16 @@ def test_settings_print_without_secrets() -> None:
 
 TABLES = {
     "edge": ("[edge]\n{}" + ROUTE_TOML, set(EDGE)),
-    "route[0]": (ROUTE_TOML + "{}", {*ROUTE, "limits", "timeouts", "pool"}),
+    "route[0]": (ROUTE_TOML + "{}", {*ROUTE, *ROUTE_GROUPS, "target"}),
     "route[0].limits": (ROUTE_TOML + "[route.limits]\n{}", set(LIMITS)),
     "route[0].timeouts": (ROUTE_TOML + "[route.timeouts]\n{}", set(TIMEOUTS)),
     "route[0].pool": (ROUTE_TOML + "[route.pool]\n{}", set(POOL)),
     "channel[0]": (ROUTE_TOML + '[[channel]]\nprefix = ""\n{}', set(CHANNEL)),
-    "": ("{}" + ROUTE_TOML, {"edge", "route", "channel"}),
+    "route[0].grip": (GRIP_TOML + "[route.grip]\n{}", set(GRIP_ROUTE)),
+    "route[0].target[1]": (TARGETS_TOML + "{}", set(TARGET)),
+    "grip": ("[grip]\n{}" + ROUTE_TOML, set(GRIP)),
+    "publisher[0]": (ROUTE_TOML + '[[publisher]]\nname = "a"\nkey = "b"\n{}', set(PUBLISHER)),
+    "": ("{}" + ROUTE_TOML, {"edge", "route", "channel", "grip", "publisher"}),
 }
 
 
