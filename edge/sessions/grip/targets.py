@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from edge.config import RouteSettings, TargetSettings
 from edge.sessions.releases import Releases
@@ -18,3 +19,21 @@ def targets_of(route: RouteSettings, releases: Releases) -> Sequence[TargetSetti
     if release.sha == route.release:
         return route.targets
     return (replace(route.targets[0], url=release.url), *route.targets[1:])
+
+
+def backend_path(route: RouteSettings, target: TargetSettings, path: str) -> str:
+    """The path to ask `target` for, when the client asked for `path` (without the query): the route's rewriting
+    first, then what `target.url` has before every path."""
+    grip = route.grip
+    if grip.path_remove:
+        path = path[grip.path_remove :]
+    if grip.path_replace:
+        path = grip.path_replace + path.removeprefix(route.path)
+    before = urlsplit(target.url).path.rstrip("/")
+    path = path if path.startswith("/") else "/" + path
+    return before + path
+
+
+def backend_host(route: RouteSettings, target: TargetSettings, client_host: str) -> str:
+    """The Host header for `target`: its own, the route's, the client's, or at last that of its URL."""
+    return target.host or route.grip.host or client_host or urlsplit(target.url).netloc.rpartition("@")[2]
