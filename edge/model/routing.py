@@ -1,14 +1,47 @@
-"""Which route a handshake belongs to: by host, then by path.
+"""Which route a request belongs to: by host, by what kind of request it is, by path; and what its path becomes.
 
 Hosts are compared without port, case-insensitively. An exact host beats ``*.suffix`` (the longer suffix first) beats
-``*``; among routes with the same claim on the host the longest path prefix wins. Prefixes end on segment borders:
-``/chat`` takes ``/chat`` and ``/chat/room``, not ``/chatty``. A route whose path does not match makes way for one with
-a lesser claim on the host.
+``*``; among routes with the same claim on the host one that asks for WebSockets, or for plain requests, beats one that
+takes both; then the longest path prefix wins; then one that asks for TLS, or for none. Prefixes end on segment borders:
+``/chat`` takes ``/chat`` and ``/chat/room``, not ``/chatty``; or, where `Claim.whole_segments` says so, anywhere. A
+route that does not match makes way for one with a lesser claim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Claim(NamedTuple):
+    """What a route asks of requests. Empty `scheme` (else ``http`` or ``ws``) and `tls` (``yes``, ``no``): any."""
+
+    host: str = "*"
+    path: str = "/"
+    scheme: str = ""
+    tls: str = ""
+    whole_segments: bool = True
+
+    def takes(self, host: str, path: str, scheme: str, tls: str) -> bool:
+        """Whether the route takes a request: its bare host, its path without query, ``http`` or ``ws``, TLS or not."""
+        return (
+            self.scheme in ("", scheme)
+            and self.tls in ("", tls)
+            and (path_matches(self.path, path) if self.whole_segments else path.startswith(self.path))
+            and host_matches(self.host, host)
+        )
+
+    @property
+    def strength(self) -> tuple[int, int, bool, int, bool]:
+        """How strong the claim is, for sorting; the largest wins."""
+        path = self.path.rstrip("/") if self.whole_segments else self.path
+        if self.host == "*":
+            rank, suffix = 0, 0
+        elif self.host.startswith("*."):
+            rank, suffix = 1, len(self.host)
+        else:
+            rank, suffix = 2, 0
+        return rank, suffix, bool(self.scheme), len(path), bool(self.tls)
 
 
 def bare_host(host: str) -> str:
@@ -38,31 +71,35 @@ def host_matches(pattern: str, host: str) -> bool:
     return host == bare_host(pattern)
 
 
-def precedence(host: str, path: str) -> tuple[int, int, int]:
-    """How strong a route's claim is, for sorting; the largest wins."""
-    path_length = len(path.rstrip("/"))
-    if host == "*":
-        return (0, 0, path_length)
-    if host.startswith("*."):
-        return (1, len(host), path_length)
-    return (2, 0, path_length)
+def rewritten(path: str, claim: Claim, *, remove: int = 0, replace: str = "") -> str:
+    """The path that the backend of the route that took `path` gets to see.
+
+    `remove`: characters cut from its front; or `replace`, put in the place of the claimed prefix. Whatever is cut, a
+    path begins with a slash.
+    """
+    if replace:
+        prefix = claim.path.rstrip("/") if claim.whole_segments else claim.path
+        path = replace + path[len(prefix) :]
+    else:
+        path = path[remove:]
+    return path if path.startswith("/") else f"/{path}"
 
 
 class RouteTable:
-    """Patterns sorted once, strongest claim first, so that the first match is the answer."""
+    """Claims sorted once, strongest first, so that the first match is the answer."""
 
     __slots__ = ("_claims",)
 
-    def __init__(self, patterns: Sequence[tuple[str, str]]) -> None:
-        """`patterns`: (host, path) of each route. Of two equal ones the first wins."""
-        ranked = sorted(range(len(patterns)), key=lambda n: precedence(*patterns[n]), reverse=True)
+    def __init__(self, claims: Sequence[Claim]) -> None:
+        """Of two equal claims the first wins."""
+        ranked = sorted(range(len(claims)), key=lambda n: claims[n].strength, reverse=True)
         # `sorted(reverse=True)` keeps equal elements in order.
-        self._claims = [(*patterns[number], number) for number in ranked]
+        self._claims = [(claims[number], number) for number in ranked]
 
-    def find(self, host: str, path: str) -> int | None:
-        """The number of the pattern that takes this Host header and path, or None."""
-        host = bare_host(host)
-        for pattern, prefix, number in self._claims:
-            if path_matches(prefix, path) and host_matches(pattern, host):
+    def find(self, host: str, path: str, *, websocket: bool = True, tls: bool = False) -> int | None:
+        """The number of the claim that takes a request with this Host header and path, or None."""
+        host, scheme, secure = bare_host(host), "ws" if websocket else "http", "yes" if tls else "no"
+        for claim, number in self._claims:
+            if claim.takes(host, path, scheme, secure):
                 return number
         return None

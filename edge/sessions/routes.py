@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from edge.config import RouteSettings
 from edge.model.limits import AddressCounts
-from edge.model.routing import RouteTable
+from edge.model.routing import Claim, RouteTable
 from edge.telemetry.metrics import Metrics, RouteMeters
 
 
@@ -48,13 +48,14 @@ class Routes:
         """Meters of handshakes that were refused before their route was known."""
         self.replace(settings)
 
-    def find(self, host: str, path: str) -> RouteHandle | None:
-        """The route that takes this Host header and path (without query), or None."""
-        number = self._table.find(host, path)
+    def find(self, host: str, path: str, *, websocket: bool = True, tls: bool = False) -> RouteHandle | None:
+        """The route that takes a request with this Host header and path (without query), or None."""
+        number = self._table.find(host, path, websocket=websocket, tls=tls)
         return None if number is None else self._handles[number]
 
     def replace(self, settings: Sequence[RouteSettings]) -> None:
-        """Use these routes from now on. A route with the same app, host and path keeps its handle.
+        """Use these routes from now on. A route that takes the same requests, of the same name, app and protocol,
+        keeps its handle.
 
         A route that is gone keeps serving its live connections with its last settings; it takes no new ones.
         """
@@ -68,11 +69,16 @@ class Routes:
                 handle.settings = route
             handles.append(handle)
         self._handles = handles
-        self._table = RouteTable([(route.host, route.path) for route in settings])
+        self._table = RouteTable([claim_of(route) for route in settings])
 
     def __iter__(self) -> Iterator[RouteHandle]:
         return iter(tuple(self._handles))
 
 
-def _key(route: RouteSettings) -> tuple[str, str, str]:
-    return route.app, route.host, route.path
+def claim_of(route: RouteSettings) -> Claim:
+    """What the route asks of requests."""
+    return Claim(*route.claim, route.whole_segments)
+
+
+def _key(route: RouteSettings) -> tuple[str, ...]:
+    return route.app, route.protocol, route.name, *route.claim

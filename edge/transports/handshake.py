@@ -67,7 +67,9 @@ def admit(reception: Reception, head: RequestHead) -> Handshake | Refusal:
         return Refusal(503, "Too many handshakes at once.\n", [("Retry-After", "1")])
     path, _, query = head.target.partition("?")
     hosts = values_of(head.headers, "host")
-    route = reception.routes.find(hosts[0] if hosts else "", path)
+    protos = values_of(head.headers, "x-forwarded-proto")
+    scheme = true_scheme("wss" if head.secure else "ws", head.peer[0], protos, reception.trusted)
+    route = reception.routes.find(hosts[0] if hosts else "", path, tls=scheme == "wss")
     if route is None:
         count_refusal(nowhere, "no_route")
         return Refusal(404, "There is nothing here.\n")
@@ -83,14 +85,13 @@ def admit(reception: Reception, head: RequestHead) -> Handshake | Refusal:
     if not route.addresses.enter(address, route.settings.limits.connections_per_ip):
         count_refusal(route.meters, "connections_per_ip", "connections_per_ip")
         return Refusal(429, "Too many connections from your address.\n")
-    protos = values_of(head.headers, "x-forwarded-proto")
     request = ClientRequest(
         method=head.method,
         path=path,
         query=query,
         headers=_believable(head.headers, from_proxy=is_trusted(head.peer[0], reception.trusted)),
         client=show_address(address, port),
-        scheme=true_scheme("wss" if head.secure else "ws", head.peer[0], protos, reception.trusted),
+        scheme=scheme,
         subprotocols=negotiated.subprotocols,
     )
     return Handshake(route, request, negotiated, address)

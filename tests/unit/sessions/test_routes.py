@@ -27,3 +27,19 @@ def test_another_app_under_the_same_name_is_another_route() -> None:
     before = routes.find("x", "/")
     routes.replace([RouteSettings(app="two")])
     assert routes.find("x", "/") is not before
+
+
+def test_a_route_of_another_protocol_or_name_is_another_route() -> None:
+    routes = Routes([RouteSettings(), RouteSettings(path="/b", id="one")], Metrics())
+    before = [routes.find("x", path) for path in ("/", "/b")]
+    routes.replace([RouteSettings(protocol="grip"), RouteSettings(path="/b", id="two")])
+    assert [routes.find("x", path) in before for path in ("/", "/b")] == [False, False]
+
+
+def test_what_kind_of_request_it_is_decides() -> None:
+    routes = Routes([RouteSettings(scheme="ws"), RouteSettings(scheme="http", tls="yes")], Metrics())
+    websocket, page = routes.find("x", "/"), routes.find("x", "/", websocket=False, tls=True)
+    assert websocket is not None
+    assert page is not None
+    assert (websocket.name, page.name) == ("*/ ws", "*/ http tls")
+    assert routes.find("x", "/", websocket=False) is None
