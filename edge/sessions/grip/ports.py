@@ -46,12 +46,24 @@ class Member(Protocol):
         ...
 
     @property
+    def prev_ids(self) -> Mapping[str, str | None]:
+        """The same channels as its backend calls them (without the route's prefix), each with the id of the newest
+        item the client has, where the backend gave ids: for ``build-id``, which renders what it is told with the id
+        of the item itself in its channel's place, and for ``require-sub``."""
+        ...
+
+    @property
     def route(self) -> str:
         """Name of its route: deliveries are counted and limited by route."""
         ...
 
     def deliver(self, delivery: Delivery) -> None:
         """An item of its format has come, in the order of its channel, and has passed its filters."""
+        ...
+
+    def skipped(self, item: Item) -> None:
+        """An item of its format has come that its filters keep from it. Its successor follows it all the same: without
+        this, a hold with ids would take the next item for one with a gap before it."""
         ...
 
     def missed(self, channel: str) -> None:
