@@ -41,15 +41,9 @@ class Member(Protocol):
         ...
 
     @property
-    def channels(self) -> Collection[str]:
-        """All channels it is subscribed to (full names), for ``require-sub``."""
-        ...
-
-    @property
-    def prev_ids(self) -> Mapping[str, str | None]:
-        """The same channels as its backend calls them (without the route's prefix), each with the id of the newest
-        item the client has, where the backend gave ids: for ``build-id``, which renders what it is told with the id
-        of the item itself in its channel's place, and for ``require-sub``."""
+    def channels(self) -> Collection[str] | Mapping[str, str | None]:
+        """All channels it is subscribed to (full names), for ``require-sub``; as a mapping, with the id of the newest
+        item the client has of each, for ``build-id``."""
         ...
 
     @property
@@ -61,9 +55,10 @@ class Member(Protocol):
         """An item of its format has come, in the order of its channel, and has passed its filters."""
         ...
 
-    def skipped(self, item: Item) -> None:
+    def skipped(self, item: Item, problem: str | None = None) -> None:
         """An item of its format has come that its filters keep from it. Its successor follows it all the same: without
-        this, a hold with ids would take the next item for one with a gap before it."""
+        this, a hold with ids would take the next item for one with a gap before it. `problem`: its filters could not
+        be carried out, or are not those the publisher assumed; a client of a route in debug mode is told."""
         ...
 
     def missed(self, channel: str) -> None:
