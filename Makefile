@@ -64,7 +64,7 @@ bench: $(VENV)/.bench-ready  ## Holdfast beside nginx, Nchan and Pushpin: tables
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove what the verbs above made
-	rm -rf $(VENV) .venv-autobahn .data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-autobahn .node .data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find edge backend_sdk tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment: made once, installed again only when pyproject.toml has changed -----------------------

@@ -25,6 +25,8 @@ class GripRoute:
     backends: Sequence[str]
     """URLs, http:// and without a path."""
     path: str = "/"
+    strip: bool = False
+    """Cut `path` off before the backend sees it; it then must not end with a slash."""
     over_http: bool = True
     one_event: bool = False
     subscribe: Sequence[str] = ()
@@ -111,5 +113,11 @@ def _table(route: GripRoute) -> dict[str, Any]:
         {"url": url, "over_http": route.over_http, "one_event": route.one_event, "subscribe": list(route.subscribe)}
         for url in route.backends
     ]
-    grip = {"debug": route.debug, "prefix": route.prefix, "sig_key": route.sig_key, "sig_iss": route.sig_iss}
+    grip = {
+        "debug": route.debug,
+        "prefix": route.prefix,
+        "sig_key": route.sig_key,
+        "sig_iss": route.sig_iss,
+        "path_remove": len(route.path) if route.strip else 0,
+    }
     return {"path": route.path, "protocol": "grip", "grip": grip, "target": targets}

@@ -142,6 +142,7 @@ def _line(route: GripRoute) -> str:
     condition = [
         "*",
         *([f"path_beg={route.path}"] if route.path != "/" else []),
+        *([f"path_rem={len(route.path)}"] if route.strip else []),
         *(["debug"] if route.debug else []),
         *([f"prefix={route.prefix}"] if route.prefix else []),
         f'sig_key="{route.sig_key}"',
