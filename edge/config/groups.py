@@ -147,6 +147,9 @@ class GripRouteSettings:
     """Largest WebSocket-over-HTTP answer."""
     hold_bytes: int = 100_000
     """Largest body of an answer that is held, or that instructs; and of the request that led to it."""
+    silence_s: float = 600.0
+    """A proxied request whose backend says nothing for this long is given up: 504, or a body cut off. Long, because
+    backends may hold and stream answers themselves."""
     backend_connections: int = 1_000
     """Connections to one target, per edge process; requests past it wait."""
     message_rate: float = 0

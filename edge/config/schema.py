@@ -141,6 +141,7 @@ GRIP_ROUTE: Table = {
     "buffer_bytes": _bytes(),
     "answer_bytes": _bytes(),
     "hold_bytes": _bytes(),
+    "silence_s": _seconds(),
     "backend_connections": _count(unit="connections"),
     "message_rate": Number(0, _MANY, "deliveries a second", zero="no limit"),
     "message_queue": _count(unit="deliveries"),
