@@ -7,13 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.grip_proxy import GripEdge, GripRoute
+from tests.support.grip_proxy import EdgeOptions, GripEdge, GripRoute
 from tests.support.pushpin import Pushpin
 
 StartProxy = Callable[..., Pushpin | GripEdge]
-"""(folder, *routes) → a proxy that has its ports, and runs while its block does."""
+"""(folder, *routes, message_wait_s=5.0) → a proxy that has its ports, and runs while its block does."""
 
-PROXIES: dict[str, StartProxy] = {"pushpin": Pushpin}
+
+def _pushpin(folder: Path, *routes: GripRoute, message_wait_s: float = 5.0) -> Pushpin:
+    return Pushpin(folder, *routes, settings={"handler": [f"message_wait={message_wait_s * 1000:.0f}"]})
+
+
+def _holdfast(folder: Path, *routes: GripRoute, message_wait_s: float = 5.0) -> GripEdge:
+    return GripEdge(folder, *routes, options=EdgeOptions(settings={"grip": {"message_wait_s": message_wait_s}}))
+
+
+PROXIES: dict[str, StartProxy] = {"pushpin": _pushpin}
 
 
 @pytest.fixture(scope="module", params=list(PROXIES))
@@ -25,7 +34,4 @@ def proxy_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def start_proxy(proxy_kind: str) -> StartProxy:
-    def start(folder: Path, *routes: GripRoute) -> Pushpin | GripEdge:
-        return PROXIES[proxy_kind](folder, *routes)
-
-    return start
+    return PROXIES[proxy_kind]
