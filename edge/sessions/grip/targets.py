@@ -7,7 +7,9 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from edge.config import RouteSettings, TargetSettings
+from edge.model.routing import rewritten
 from edge.sessions.releases import Releases
+from edge.sessions.routes import claim_of
 
 
 def targets_of(route: RouteSettings, releases: Releases) -> Sequence[TargetSettings]:
@@ -25,12 +27,8 @@ def backend_path(route: RouteSettings, target: TargetSettings, path: str) -> str
     """The path to ask `target` for, when the client asked for `path` (without the query): the route's rewriting
     first, then what `target.url` has before every path."""
     grip = route.grip
-    if grip.path_remove:
-        path = path[grip.path_remove :]
-    if grip.path_replace:
-        path = grip.path_replace + path.removeprefix(route.path)
+    path = rewritten(path, claim_of(route), remove=grip.path_remove, replace=grip.path_replace)
     before = urlsplit(target.url).path.rstrip("/")
-    path = path if path.startswith("/") else "/" + path
     return before + path
 
 
