@@ -30,7 +30,7 @@ _HELP: Mapping[str, tuple[str, str]] = {
     "backend": ("URL", "put this one backend behind everything (a route with host * and path /)"),
     "secrets": ("SECRET", "sign requests to --backend with it: the secret, env:NAME or file:/path; repeatable"),
     "grip": ("URL", "the same for a backend written for Pushpin: GRIP and WebSocket-over-HTTP"),
-    "sig_key": ("KEY", "sign requests to --grip with it (Grip-Sig): text, base64:…, a PEM key; env:NAME or file:/path"),
+    "grip.sig_key": ("KEY", "sign GRIP requests with it: text, base64:…, a PEM key, env:NAME or file:/path"),
     "edge.grip_routes": ("FILE", "a routes file of Pushpin's; it is read again when it changes"),
     "edge.redis": ("URL", "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; env:NAME, file:/path"),
     "edge.data_dir": ("DIR", "the embedded Redis and the workers' sockets live here"),

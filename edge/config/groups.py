@@ -122,8 +122,10 @@ class GripRouteSettings:
     """What only routes with ``protocol = "grip"`` have. Defaults are Pushpin's."""
 
     sig_key: Secret = Secret("changeme")
-    """Signs Grip-Sig: text (HS256), ``base64:…`` of it, or a PEM private key (ES256, RS256)."""
+    """Signs Grip-Sig: text (HS256), ``base64:…`` of bytes, or a PEM private key (ES256, RS256). Not given: that of
+    [grip]."""
     sig_iss: str = "pushpin"
+    """The issuer that Grip-Sig names. Not given: that of [grip]."""
     prefix: str = ""
     """Put before every channel name that backends of this route give."""
     debug: bool = False
@@ -239,8 +241,12 @@ class ChannelSettings:
 
 @dataclass(frozen=True, slots=True)
 class GripSettings:
-    """Publishing to GRIP routes: the process as a whole. Defaults are Pushpin's."""
+    """What all GRIP routes have in common. Defaults are Pushpin's."""
 
+    sig_key: Secret = Secret("changeme")
+    """Of routes that have no `sig_key` of their own."""
+    sig_iss: str = "pushpin"
+    """Of routes that have no `sig_iss` of their own."""
     message_wait_s: float = 5.0
     """How long an item whose prev-id is not the newest id waits for the one between."""
     id_cache_s: float = 60.0

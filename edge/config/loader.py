@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge.config.crosscheck import contradictions, oddities
+from edge.config.grip_routes import read_grip_routes
 from edge.config.groups import (
     GRIP_DEFAULTS,
     ChannelSettings,
@@ -74,7 +75,8 @@ def load(argv_overrides: Mapping[str, object], env: Mapping[str, str], config_pa
             reading.errors.append(error)
     if reading.errors:
         raise ConfigErrors(reading.errors)
-    return replace(settings, warnings=(*_strange_variables(env), *oddities(settings, reading.where)))
+    warnings = (*_strange_variables(env), *settings.warnings, *oddities(settings, reading.where))
+    return replace(settings, warnings=warnings)
 
 
 def secret_values(settings: Settings) -> tuple[Secret, ...]:
@@ -83,8 +85,8 @@ def secret_values(settings: Settings) -> tuple[Secret, ...]:
     found.extend(publisher.key for publisher in settings.publishers)
     for route in settings.routes:
         found.extend(route.secrets)
-        if route.grip.sig_key != GripRouteSettings().sig_key:  # everybody knows that one
-            found.append(route.grip.sig_key)
+    keys = [settings.grip.sig_key, *(route.grip.sig_key for route in settings.routes)]
+    found.extend(key for key in keys if key != GripSettings().sig_key)  # everybody knows that one
     return tuple(dict.fromkeys(found))
 
 
@@ -97,7 +99,7 @@ def _settings(reading: Reading, document: Mapping[str, Any], given: Given) -> Se
     edge = reading.table(reading.section(document.get("edge", {}), ("edge",)), EDGE, ("edge",))
     routes = [_route(reading, *place) for place in reading.sections(document.get("route", []), ("route",))]
     channels = [_channel(reading, *place) for place in reading.sections(document.get("channel", []), ("channel",))]
-    grip = reading.table(reading.section(document.get("grip", {}), ("grip",)), GRIP, ("grip",))
+    common = reading.table(reading.section(document.get("grip", {}), ("grip",)), GRIP, ("grip",))
     publishers = [
         _publisher(reading, *place) for place in reading.sections(document.get("publisher", []), ("publisher",))
     ]
@@ -106,22 +108,26 @@ def _settings(reading: Reading, document: Mapping[str, Any], given: Given) -> Se
         value = reading.from_text(key, text, source)
         if value is MISSING:
             continue
-        if key.startswith("edge."):
-            edge[key.removeprefix("edge.")] = value
+        group, _, field = key.rpartition(".")
+        if group:
+            {"edge": edge, "grip": common}[group][field] = value
             reading.sources[key] = source
         else:
             catch_all[key] = (value, source)
     _catch_all(reading, routes, catch_all)
-    built = tuple(_built(reading, index, fields) for index, fields in enumerate(routes))
+    grip = GripSettings(**common)
+    built = [_built(reading, index, fields, grip) for index, fields in enumerate(routes)]
+    warnings = _add_grip_routes(reading, built, edge.get("grip_routes", ""), grip)
     if not built and not reading.errors:
         where = reading.file or "settings"
         reading.errors.append(ConfigError(where, "route", "", NO_ROUTE, problem="is missing"))
     return Settings(
         edge=EdgeSettings(**edge),
-        routes=built,
+        routes=tuple(built),
         channels=tuple(channels),
-        grip=GripSettings(**grip),
+        grip=grip,
         publishers=tuple(publisher for publisher in publishers if publisher is not None),
+        warnings=warnings,
     )
 
 
@@ -178,40 +184,49 @@ def _catch_all(reading: Reading, routes: list[dict[str, Any]], given: Mapping[st
     places = [tuple(fields.get(key, default) for key, default in CATCH_ALL.items()) for fields in routes]
     everything = tuple(CATCH_ALL.values())
     if everything not in places:
-        for key, maker in (("secrets", "backend"), ("sig_key", "grip")):
-            if key in given and "backend" not in given and "grip" not in given:
-                allowed = f"it signs for the route of --{maker}; a route of the file has its own `{key}`"
-                reading.errors.append(ConfigError(given[key][1], key, Secret(""), allowed))
-                return
+        if "backend" not in given and "grip" not in given:
+            allowed = "it signs for the route of --backend; a route of the file has its own `secrets`"
+            reading.errors.append(ConfigError(given["secrets"][1], "secrets", Secret(""), allowed))
+            return
         places.append(everything)
         routes.append({"targets": (), **{group: {} for group in ROUTE_GROUPS}})
     index = places.index(everything)
     fields = routes[index]
     for key, (value, source) in given.items():
-        match key:
-            case "grip":
-                fields |= {"backend": value, "protocol": "grip"}
-                reading.sources |= {f"route[{index}].{field}": source for field in ("backend", "protocol")}
-            case "sig_key":
-                fields["grip"]["sig_key"] = value
-                reading.sources[f"route[{index}].grip.sig_key"] = source
-            case _:
-                fields[key] = value
-                reading.sources[f"route[{index}].{key}"] = source
+        if key == "grip":
+            fields |= {"backend": value, "protocol": "grip"}
+            reading.sources |= {f"route[{index}].{field}": source for field in ("backend", "protocol")}
+        else:
+            fields[key] = value
+            reading.sources[f"route[{index}].{key}"] = source
 
 
-def _built(reading: Reading, index: int, fields: Mapping[str, Any]) -> RouteSettings:
+def _built(reading: Reading, index: int, fields: Mapping[str, Any], grip: GripSettings) -> RouteSettings:
     """The route, with the defaults of its protocol. Where there are targets, the first is where its release is."""
     fields = dict(fields)
     if fields.get("backend") is MISSING:
         reading.missing(("route", index), "backend", "the URL of the backend, such as http://127.0.0.1:8000")
         fields["backend"] = ""
-    defaults = GRIP_DEFAULTS if fields.get("protocol") == "grip" else {}
+    signing = {"sig_key": grip.sig_key, "sig_iss": grip.sig_iss}
+    defaults = {**GRIP_DEFAULTS, "grip": signing} if fields.get("protocol") == "grip" else {}
     for group, shape in _SHAPES.items():
         fields[group] = shape(**{**defaults.get(group, {}), **fields[group]})
     if fields["targets"] and "backend" not in fields:
         fields["backend"] = fields["targets"][0].url
     return RouteSettings(**fields)
+
+
+def _add_grip_routes(reading: Reading, routes: list[RouteSettings], path: str, grip: GripSettings) -> tuple[str, ...]:
+    """Put the routes of a routes file behind the others; returns its warnings."""
+    if not path:
+        return ()
+    found = read_grip_routes(path, grip.sig_key, grip.sig_iss)
+    reading.errors += found.errors
+    for route, line, given in zip(found.routes, found.lines, found.given, strict=True):
+        key, source = f"route[{len(routes)}]", f"{path}:{line}"
+        reading.sources |= {key: source, **{f"{key}.{name}": source for name in given}}
+        routes.append(route)
+    return tuple(found.warnings)
 
 
 def _texts(env: Mapping[str, str], flags: Mapping[str, object]) -> Given:

@@ -165,6 +165,8 @@ CHANNEL: Table = {
     "history_age_s": Number(0, 366 * _DAY, "seconds", above_low=True),
 }
 GRIP: Table = {
+    "sig_key": SigningKey(),
+    "sig_iss": NOT_EMPTY,
     "message_wait_s": _seconds("do not wait", high=3_600),
     "id_cache_s": _seconds("none are kept away"),
     "subscription_linger_s": _seconds("at once"),
@@ -216,10 +218,10 @@ FLAGS: Mapping[str, str] = {
     "backend": "--backend",
     "secrets": "--secret",
     "grip": "--grip",
-    "sig_key": "--sig-key",
+    "grip.sig_key": "--sig-key",
 }
-"""Dotted key → flag. `backend` and `secrets`, or `grip` (its backend) and `sig_key`, belong to the route that takes
-everything (see `CATCH_ALL`)."""
+"""Dotted key → flag. `backend` and `secrets`, or `grip` (its backend), belong to the route that takes everything (see
+`CATCH_ALL`)."""
 
 CATCH_ALL: Mapping[str, str] = {"host": "*", "path": "/", "scheme": "", "tls": ""}
 """What a route that takes everything says of requests."""
@@ -230,7 +232,7 @@ VARIABLES: Mapping[str, str] = {
     "HOLDFAST_BACKEND": "backend",
     "HOLDFAST_SECRETS": "secrets",
     "HOLDFAST_GRIP": "grip",
-    "HOLDFAST_SIG_KEY": "sig_key",
+    "HOLDFAST_SIG_KEY": "grip.sig_key",
 }
 """Environment variable → dotted key."""
 
@@ -241,6 +243,6 @@ def kind_of(key: str) -> Kind:
     """The kind of a setting that flags or the environment can give."""
     if key.startswith("edge."):
         return EDGE[key.removeprefix("edge.")]
-    if key == "grip":
-        return BACKEND
-    return GRIP_ROUTE[key] if key == "sig_key" else ROUTE[key]
+    if key.startswith("grip."):
+        return GRIP[key.removeprefix("grip.")]
+    return BACKEND if key == "grip" else ROUTE[key]

@@ -2,7 +2,8 @@
 
 It is the only reader of settings: workers get them over their links, so a worker that is started again gets the
 settings in force, whatever the file says by then. Signals: SIGHUP reads the settings again (a wrong file changes
-nothing); SIGTERM or SIGINT goes down politely, the second one hurries, the third one kills.
+nothing), and so does a routes file that has changed; SIGTERM or SIGINT goes down politely, the second one hurries, the
+third one kills.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from edge.errors import ConfigErrors, HoldfastError, StartError
 from edge.lifecycle.link import Reload, Start
 from edge.lifecycle.slot import Command, GaveUp, Slot
 from edge.lifecycle.sockets import Reservation
+from edge.lifecycle.watch import WatchedFile
 from edge.model.drain import plan_for
 from edge.telemetry.logs import Logs
 
@@ -53,6 +55,8 @@ LONGEST_SOCKET_PATH = 100
 """Bytes; the kernel's limit for a unix socket is 108 (104 on BSD)."""
 REDIS_LOOK_S = 0.25
 """Between two looks whether the embedded Redis still runs."""
+ROUTES_LOOK_S = 0.5
+"""Between two looks at the routes file; two have to agree."""
 
 
 class RedisServer(Protocol):
@@ -150,12 +154,15 @@ class _Supervisor:
             case _:
                 _log.warning("killing the workers")
 
-    def reload(self) -> None:
-        """Read the settings again. Wrong ones are logged and change nothing."""
+    def reload(self, *, changed: bool = True) -> None:
+        """Read the settings again. Wrong ones are logged and change nothing. `changed`: take them over even when they
+        say nothing new."""
         try:
             new = _merged(self._settings, self._program.reload())
         except HoldfastError as error:
             _log.error("the settings were not reloaded, the old ones stay in force:\n%s", error)
+            return
+        if not changed and new == self._settings:
             return
         self._logs.start(new.edge.log_level, (*secret_values(self._settings), *secret_values(new)))
         for warning in new.warnings:
@@ -183,7 +190,8 @@ class _Supervisor:
             for index in range(self._settings.edge.workers)
         ]
         keeping = [asyncio.create_task(slot.keep()) for slot in self._slots]
-        helpers = [asyncio.create_task(self._announce()), asyncio.create_task(self._enforce_end())]
+        jobs = (self._announce(), self._enforce_end(), self._watch_routes())
+        helpers = [asyncio.create_task(job) for job in jobs]
         if self._program.redis is not None:
             helpers.append(asyncio.create_task(self._keep_redis(self._program.redis)))
         if self._stopping.is_set():  # told to before there was anybody to tell
@@ -238,6 +246,26 @@ class _Supervisor:
                 _log.error("the embedded Redis does not start: %s", error)
             else:
                 _log.info("the embedded Redis is back")
+
+    async def _watch_routes(self) -> None:
+        """Read the settings again when the routes file has changed; and once at first: it may have since the start."""
+        file = WatchedFile("")
+        while True:
+            path = self._settings.edge.grip_routes
+            if path != file.path:
+                file = WatchedFile(path)
+            if path and file.look():
+                if file.trouble:
+                    _log.error("the routes file %s: %s; the routes read last stay in force", path, file.trouble)
+                else:
+                    self._reload_routes()
+            await asyncio.sleep(ROUTES_LOOK_S)
+
+    def _reload_routes(self) -> None:
+        try:
+            self.reload(changed=False)
+        except Exception:  # or nobody would look at the file any more
+            _log.exception("the routes file could not be taken over")
 
 
 def _merged(old: Settings, new: Settings) -> Settings:

@@ -111,7 +111,7 @@ def test_names_tell_routes_apart() -> None:
 
 def test_one_grip_backend_by_flag_or_variable() -> None:
     for settings in (
-        load({"grip": "http://b:1", "sig_key": "hush-hush"}, {}, None),
+        load({"grip": "http://b:1", "grip.sig_key": "hush-hush"}, {}, None),
         load({}, {"HOLDFAST_GRIP": "http://b:1", "HOLDFAST_SIG_KEY": "hush-hush"}, None),
     ):
         (route,) = settings.routes
@@ -262,13 +262,12 @@ def test_one_backend_behind_everything_is_enough() -> None:
     )
 
 
-def test_a_signing_key_without_its_route() -> None:
-    with pytest.raises(ConfigErrors) as refused:
-        loaded(ONE + 'path = "/a"\n', sig_key="hush")
-    assert str(refused.value) == (
-        "--sig-key: sig_key = Secret(•••) is not accepted: it signs for the route of --grip; a route of the file has "
-        "its own `sig_key`"
-    )
+def test_routes_without_a_signing_key_take_the_common_one() -> None:
+    text = ONE + ONE + 'path = "/b"\n[route.grip]\nsig_key = "b"\n[grip]\nsig_key = "all"\nsig_iss = "me"\n'
+    assert [(r.grip.sig_key.value, r.grip.sig_iss) for r in loaded(text).routes] == [("all", "me"), ("b", "me")]
+    flagged = loaded(text, {}, **{"grip.sig_key": "flag"})
+    assert [r.grip.sig_key.value for r in flagged.routes] == ["flag", "b"]
+    assert flagged.sources["grip.sig_key"] == "--sig-key"
 
 
 @pytest.mark.parametrize(
