@@ -58,7 +58,7 @@ def check_signing_key(value: str) -> None:
             raise Wrong("base64 after base64:, with its padding (=)", shown=HIDDEN) from None
         if not decoded:
             raise Wrong("at least one byte after base64:", shown=HIDDEN)
-    elif value.startswith("-----BEGIN"):
+    elif "-----BEGIN" in value:
         _check_pem(value)
 
 
@@ -70,7 +70,7 @@ def _check_pem(value: str) -> None:
 
     allowed = "a PEM private key, EC P-256 (signs ES256) or RSA of at least 2,048 bits (RS256), without passphrase"
     try:
-        key = load_pem_private_key(value.encode(), password=None)
+        key = load_pem_private_key(value.strip().encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Wrong(allowed, shown=HIDDEN) from None
     curve_fits = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1"
