@@ -39,9 +39,8 @@ from edge.store.base import BusListener
 from edge.store.redis import open_store
 from edge.telemetry.metrics import Metrics
 from edge.telemetry.siblings import Siblings, serve_snapshots, socket_path
-from edge.transports.http import GuardedHttp, plain_http
+from edge.transports.http import ClientHttp, no_app
 from edge.transports.reception import Reception
-from edge.transports.websocket import WebSocketConnection
 from edge.wheel import Wheel
 
 _log = logging.getLogger("holdfast.edge")
@@ -101,10 +100,9 @@ class Edge:
         operations = LocalOperations(services, self._route_settings, drain=context.ask_drain, readiness=self.readiness)
         tls = (settings.edge.tls_cert, settings.edge.tls_key) if settings.edge.tls_cert else None
         self._public = Listener(
-            plain_http(self._routes),
+            no_app,
             addresses=context.listen,
-            http=functools.partial(GuardedHttp, self._reception),
-            ws=functools.partial(WebSocketConnection, self._reception),
+            http=functools.partial(ClientHttp, self._reception),
             tls=tls,
         )
         workers = [str(index) for index in range(settings.edge.workers)]

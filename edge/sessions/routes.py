@@ -7,11 +7,21 @@ limit or a secret, and so see what the last reload said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from edge.config import RouteSettings
+from edge.config import LimitSettings, RouteSettings, TimeoutSettings
 from edge.model.limits import AddressCounts
 from edge.model.routing import Claim, RouteTable
 from edge.telemetry.metrics import Metrics, RouteMeters
+
+
+@dataclass(frozen=True, slots=True)
+class HeadBounds:
+    """What a request's head may cost before its route is known: the widest limits of all routes; 0: none."""
+
+    headers: int
+    header_bytes: int
+    handshake_s: float
 
 
 class RouteHandle:
@@ -38,7 +48,7 @@ class RouteHandle:
 class Routes:
     """Finds the route of a handshake. `replace` is what a reload calls; it never touches a connection."""
 
-    __slots__ = ("_handles", "_metrics", "_table", "nowhere")
+    __slots__ = ("_handles", "_metrics", "_table", "bounds", "nowhere")
 
     def __init__(self, settings: Sequence[RouteSettings], metrics: Metrics) -> None:
         self._metrics = metrics
@@ -70,9 +80,25 @@ class Routes:
             handles.append(handle)
         self._handles = handles
         self._table = RouteTable([claim_of(route) for route in settings])
+        self.bounds = _widest(settings)
 
     def __iter__(self) -> Iterator[RouteHandle]:
         return iter(tuple(self._handles))
+
+
+def _widest(settings: Sequence[RouteSettings]) -> HeadBounds:
+    limits = [route.limits for route in settings] or [LimitSettings()]
+    timeouts = [route.timeouts for route in settings] or [TimeoutSettings()]
+    return HeadBounds(
+        headers=_wider([limit.headers for limit in limits]),
+        header_bytes=_wider([limit.header_bytes for limit in limits]),
+        handshake_s=max(timeout.handshake_s for timeout in timeouts),
+    )
+
+
+def _wider(limits: Sequence[int]) -> int:
+    """The largest; 0 is no limit, and wider than any."""
+    return 0 if 0 in limits else max(limits)
 
 
 def claim_of(route: RouteSettings) -> Claim:

@@ -1,7 +1,9 @@
-"""Who may come in: the checks between a WebSocket request and the sessions' door.
+"""Who may come in: the checks between a request and the sessions' doors.
 
-In order: process-wide limits, route, size of the head, Origin, the handshake itself, connections per client address.
-The first that fails gives the answer and is counted.
+WebSocket handshakes, in order: process-wide limits, route, size of the head, Origin, the handshake itself, connections
+per client address. Other requests: route, size of the head, connections per process and client address; the Origin of
+those is for their backend to judge, which may mean to answer any (CORS). The first check that fails gives the answer
+and is counted.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ from edge.wheel import Alarm
 
 EARLY_BYTES = 65_536
 """A client may send frames before the 101 answer came (it should not, RFC 6455 §4.1); this much is kept."""
+NO_WEBSOCKET = (
+    "This is a WebSocket address: connect to it with a WebSocket client, for example new WebSocket(url) in a browser.\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A parsed WebSocket request. `peer`: address and port of the socket's other end; `began_ms`: monotonic."""
+    """A parsed request. `target`: path and query. `peer`: address and port of the socket's other end. `began_ms`:
+    monotonic."""
 
     method: str
     target: str
@@ -89,7 +95,7 @@ def admit(reception: Reception, head: RequestHead) -> Handshake | Refusal:
         method=head.method,
         path=path,
         query=query,
-        headers=_believable(head.headers, from_proxy=is_trusted(head.peer[0], reception.trusted)),
+        headers=believable(head.headers, from_proxy=is_trusted(head.peer[0], reception.trusted)),
         client=show_address(address, port),
         scheme=scheme,
         subprotocols=negotiated.subprotocols,
@@ -97,7 +103,52 @@ def admit(reception: Reception, head: RequestHead) -> Handshake | Refusal:
     return Handshake(route, request, negotiated, address)
 
 
-def _check_head(route: RouteHandle, head: RequestHead) -> Refusal | None:
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that came in; counted under its address, like a handshake."""
+
+    route: RouteHandle
+    request: ClientRequest
+    address: str
+
+
+def admit_request(reception: Reception, head: RequestHead) -> Admitted | Refusal:
+    """Check a request that asks for no WebSocket."""
+    path, _, query = head.target.partition("?")
+    hosts = values_of(head.headers, "host")
+    protos = values_of(head.headers, "x-forwarded-proto")
+    scheme = true_scheme("wss" if head.secure else "ws", head.peer[0], protos, reception.trusted)
+    route = reception.routes.find(hosts[0] if hosts else "", path, websocket=False, tls=scheme == "wss")
+    if route is None:
+        count_refusal(reception.routes.nowhere, "no_route")
+        return Refusal(404, "There is nothing here.\n")
+    if route.settings.protocol != "grip":
+        count_refusal(route.meters, "no_websocket")
+        return Refusal(426, NO_WEBSOCKET)
+    refusal = _check_size(route, head)
+    if refusal is not None:
+        return refusal
+    if reception.connections + reception.exchanges >= reception.settings.max_connections:
+        count_refusal(route.meters, "max_connections", "max_connections")
+        return Refusal(503, "The edge is full.\n", [("Retry-After", "5")])
+    forwarded = values_of(head.headers, "x-forwarded-for")
+    address, port = true_client(head.peer, forwarded, reception.trusted)
+    if not route.addresses.enter(address, route.settings.limits.connections_per_ip):
+        count_refusal(route.meters, "connections_per_ip", "connections_per_ip")
+        return Refusal(429, "Too many connections from your address.\n")
+    request = ClientRequest(
+        method=head.method,
+        path=path,
+        query=query,
+        headers=believable(head.headers, from_proxy=is_trusted(head.peer[0], reception.trusted)),
+        client=show_address(address, port),
+        scheme="https" if scheme == "wss" else "http",
+        subprotocols=(),
+    )
+    return Admitted(route, request, address)
+
+
+def _check_size(route: RouteHandle, head: RequestHead) -> Refusal | None:
     limits = route.settings.limits
     if limits.headers and len(head.headers) > limits.headers:
         count_refusal(route.meters, "headers", "headers")
@@ -105,6 +156,13 @@ def _check_head(route: RouteHandle, head: RequestHead) -> Refusal | None:
     if limits.header_bytes and sum(len(n) + len(v) for n, v in head.headers) > limits.header_bytes:
         count_refusal(route.meters, "header_bytes", "header_bytes")
         return Refusal(431, "The header fields are too large.\n")
+    return None
+
+
+def _check_head(route: RouteHandle, head: RequestHead) -> Refusal | None:
+    refusal = _check_size(route, head)
+    if refusal is not None:
+        return refusal
     origins = values_of(head.headers, "origin")
     if len(origins) > 1 or not origin_allowed(origins[0] if origins else None, route.settings.origins):
         count_refusal(route.meters, "origin", "origins")
@@ -120,7 +178,7 @@ def values_of(headers: Headers, name: str) -> Sequence[str]:
     return [value for field_name, value in headers if field_name.lower() == name]
 
 
-def _believable(headers: Headers, *, from_proxy: bool) -> Headers:
+def believable(headers: Headers, *, from_proxy: bool) -> Headers:
     """`headers` without those that only the edge, or a proxy it trusts, may say to a backend."""
     return [item for item in headers if not is_edge_header(item[0]) and (from_proxy or not is_proxy_header(item[0]))]
 

@@ -6,12 +6,13 @@ There is one `Reception` per process. It owns the process-wide limits; those of 
 from __future__ import annotations
 
 import asyncio
+from email.utils import formatdate
 
 from edge.clock import Clock
 from edge.config import EdgeSettings
 from edge.model.limits import TokenBucket
 from edge.model.proxies import parse_networks
-from edge.sessions.connection import Door
+from edge.sessions.connection import Door, HttpDoor
 from edge.sessions.routes import Routes
 from edge.telemetry.metrics import RouteMeters
 from edge.transports.care import Care
@@ -23,12 +24,16 @@ class Reception:
     """Shared by every connection; `start` and `stop` it with the event loop it was made for."""
 
     __slots__ = (
+        "_date",
+        "_date_at",
         "_handshakes",
         "care",
         "clock",
         "connections",
         "door",
+        "exchanges",
         "flusher",
+        "http_door",
         "loop",
         "routes",
         "settings",
@@ -42,13 +47,16 @@ class Reception:
         routes: Routes,
         door: Door,
         *,
+        http_door: HttpDoor | None = None,
         wheel: Wheel,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Raises ValueError for a bad network in `settings.trusted_proxies`."""
+        """`door` is where WebSockets are brought, `http_door` where requests of routes that proxy HTTP are; without
+        one these are answered 502. Raises ValueError for a bad network in `settings.trusted_proxies`."""
         self.routes = routes
         self.door = door
+        self.http_door = http_door
         self.wheel = wheel
         self.clock = clock
         self.loop = loop
@@ -56,6 +64,10 @@ class Reception:
         self.care = Care(wheel, clock)
         self.connections = 0
         """Client sockets that came as WebSockets and are still open, handshakes included."""
+        self.exchanges = 0
+        """HTTP requests at the door whose answers are under way, held ones included."""
+        self._date = ""
+        self._date_at = -1
         self._handshakes = TokenBucket(clock.monotonic_ms())
         self.replace(settings)
 
@@ -69,6 +81,13 @@ class Reception:
 
     def stop(self) -> None:
         self.care.stop()
+
+    def date(self) -> str:
+        """For Date fields (RFC 9110 §5.6.7); made once a second."""
+        if self._date_at != self.care.now:
+            self._date_at = self.care.now
+            self._date = formatdate(self.clock.wall_ms() / 1000, usegmt=True)
+        return self._date
 
     def take_handshake(self) -> bool:
         """Whether one more handshake may begin now; a second's worth may come at once."""

@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import enum
 from dataclasses import dataclass
-from typing import Any
 
 from edge.config import LimitSettings
 from edge.model.limits import Rates
@@ -78,7 +77,7 @@ class Farewell:
 
 
 class WebSocketConnection(asyncio.Protocol):
-    """See the module. `requested` starts it; uvicorn makes it through `ws=functools.partial(…, reception)`."""
+    """See the module. `requested` starts it."""
 
     __slots__ = (
         "_address",
@@ -103,8 +102,7 @@ class WebSocketConnection(asyncio.Protocol):
         "due",
     )
 
-    def __init__(self, reception: Reception, config: Any = None, server_state: Any = None, app_state: Any = None):
-        """`config`, `server_state` and `app_state` are uvicorn's; nothing of them is needed."""
+    def __init__(self, reception: Reception) -> None:
         self._reception = reception
         self._state = _CONNECTING
         self._listener: ConnectionListener | None = None

@@ -13,7 +13,7 @@ import uvicorn
 from edge.clock import Clock, SystemClock
 from edge.config import EdgeSettings, RouteSettings
 from edge.protocol.callbacks.events import ClientRequest
-from edge.sessions.connection import Connection, Frame
+from edge.sessions.connection import Connection, Frame, HttpDoor
 from edge.sessions.routes import RouteHandle, Routes
 from edge.telemetry.metrics import Metrics
 from edge.transports.http import listener_config
@@ -125,11 +125,14 @@ async def listening(
     *routes: RouteSettings,
     edge: EdgeSettings | None = None,
     hall: Hall | None = None,
+    http: HttpDoor | None = None,
     clock: Clock | None = None,
     send_buffer: int = 0,
+    tls: tuple[str, str] | None = None,
 ) -> AsyncIterator[Listener]:
     """Serve `routes` (default: one that takes everything) on the running loop; the real transport under uvicorn.
 
+    `http` is the door for requests of GRIP routes; `tls`: certificate file, key file.
     `send_buffer`: bytes of the kernel's buffer for each client (its default grows to megabytes).
     With a `clock` of its own the wheel does not turn by itself: move the clock and call `wheel.advance()`.
     """
@@ -139,7 +142,9 @@ async def listening(
     if clock is None:
         wheel.start(loop)
     table = Routes(list(routes) or [RouteSettings()], metrics)
-    reception = Reception(edge or EdgeSettings(), table, hall, wheel=wheel, clock=clock or SystemClock(), loop=loop)
+    reception = Reception(
+        edge or EdgeSettings(), table, hall, http_door=http, wheel=wheel, clock=clock or SystemClock(), loop=loop
+    )
     reception.start()
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -147,7 +152,8 @@ async def listening(
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
-        config = listener_config(reception)
+        options = {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]} if tls else {}
+        config = listener_config(reception, **options)
         server = uvicorn.Server(config)
         config.load()
         server.lifespan = config.lifespan_class(config)
