@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge.backend.origin_base import Origins
 from edge.clock import Clock
 from edge.sessions.grip.ports import Channels, Held
+from edge.sessions.grip.ways import Ways
 from edge.telemetry.metrics import Metrics
 from edge.wheel import Wheel
 
@@ -50,3 +51,7 @@ class GripServices:
     releases: Releases
     held: HeldClients
     random: Callable[[], float]
+    ways: Ways = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ways = Ways(self)

@@ -1,0 +1,76 @@
+"""The ways from a route to its targets, as releases and settings are now. Connections share them: what a connection
+would otherwise look up for each request, or keep for itself, stands here once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from edge.backend.origin_base import Origin
+from edge.config import TargetSettings
+from edge.protocol.grip.signature import GripSigner
+from edge.sessions.grip.targets import targets_of
+from edge.sessions.routes import RouteHandle
+
+if TYPE_CHECKING:
+    from edge.sessions.grip.services import GripServices
+
+_log = logging.getLogger("holdfast.grip")
+
+COMPLAIN_AGAIN_MS = 10_000
+"""The same trouble with the same target is logged this often at most: ten thousand connections may have it."""
+
+
+class Way:
+    """The way to one target. `version`: of the releases when it was made; another one makes it stale."""
+
+    __slots__ = ("_complaints", "before", "buffer_bytes", "origin", "signer", "target", "timeout_s", "version")
+
+    def __init__(self, handle: RouteHandle, target: TargetSettings, origin: Origin, version: int) -> None:
+        settings = handle.settings
+        self.target = target
+        self.origin = origin
+        self.version = version
+        self.before = urlsplit(target.url).path.rstrip("/").encode()
+        """What stands before every path."""
+        self.signer = GripSigner(settings.grip.sig_key.value, settings.grip.sig_iss)
+        self.timeout_s = settings.timeouts.request_s
+        self.buffer_bytes = settings.grip.buffer_bytes
+        self._complaints: dict[str, int] = {}
+
+    def complain(self, route: str, problem: str, detail: object, now_ms: int) -> None:
+        """Log what is wrong with the target; once in a while for the same `problem` (one of ours, not of its words)."""
+        if now_ms >= self._complaints.get(problem, now_ms):
+            self._complaints[problem] = now_ms + COMPLAIN_AGAIN_MS
+            _log.warning("route %s, target %s: %s (%s)", route, urlsplit(self.target.url).netloc, problem, detail)
+
+
+class Ways:
+    """Finds ways, and makes those that are new."""
+
+    __slots__ = ("_services", "_version", "_ways")
+
+    def __init__(self, services: GripServices) -> None:
+        self._services = services
+        self._version = -1
+        self._ways: dict[tuple[RouteHandle, int], Way] = {}
+
+    def of(self, handle: RouteHandle, number: int) -> Way | None:
+        """The way to the route's target of this number; None: it has no so many. Raises WireError for a signing key
+        that is none."""
+        services = self._services
+        version = services.releases.version
+        if version != self._version:
+            self._version = version
+            self._ways.clear()
+        way = self._ways.get((handle, number))
+        if way is None:
+            targets = targets_of(handle.settings, services.releases)
+            if number >= len(targets):
+                return None
+            target = targets[number]
+            origin = services.origins.of(handle.settings, target)
+            way = self._ways[handle, number] = Way(handle, target, origin, version)
+        return way
