@@ -1,4 +1,4 @@
-"""Opens connections to a release: URL, name look-up, TCP, TLS."""
+"""Opens connections to a backend: URL, name look-up, TCP, TLS."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 from edge.backend.addresses import Addresses
 from edge.backend.http11 import HttpConnection
+from edge.backend.tls import Tls, verified
 from edge.clock import Clock
 from edge.errors import BackendError, ConfigError
+
+ConnectionT = TypeVar("ConnectionT", bound=HttpConnection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +62,17 @@ class Target:
 
 
 class Dialer:
-    """Opens connections to one target, to each of its addresses in turn."""
+    """Opens connections to one target, to each of its addresses in turn. `tls`: how, when the target is https and the
+    usual (verified against its host) will not do."""
 
     __slots__ = ("_addresses", "_tls", "target")
 
-    def __init__(self, target: Target, clock: Clock) -> None:
+    def __init__(self, target: Target, clock: Clock, tls: Tls | None = None) -> None:
         self.target = target
         self._addresses = Addresses(target.host, target.port, clock)
-        # Verification on; a private CA through OpenSSL's own SSL_CERT_FILE and SSL_CERT_DIR.
-        self._tls = ssl.create_default_context() if target.tls else None
-        if self._tls is not None:
-            self._tls.set_alpn_protocols(["http/1.1"])
+        self._tls = (tls or Tls(verified(), target.host)) if target.tls else None
 
-    async def dial(self, make: Callable[[], HttpConnection], connect_s: float) -> HttpConnection:
+    async def dial(self, make: Callable[[], ConnectionT], connect_s: float) -> ConnectionT:
         """A new connection, made by `make`, to the first address that takes it; `connect_s` for each.
 
         Raises BackendError with a short phrase for people: ``connection refused``, ``name not found`` …
@@ -94,14 +96,14 @@ class Dialer:
             self._addresses.refused(address)
         raise BackendError(phrase)
 
-    async def _connect(self, make: Callable[[], HttpConnection], address: str, connect_s: float) -> HttpConnection:
+    async def _connect(self, make: Callable[[], ConnectionT], address: str, connect_s: float) -> ConnectionT:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(connect_s):
             _, connection = await loop.create_connection(
                 make,
                 address,
                 self.target.port,
-                ssl=self._tls,
-                server_hostname=self.target.host if self._tls is not None else None,
+                ssl=self._tls.context if self._tls is not None else None,
+                server_hostname=self._tls.server_name if self._tls is not None else None,
             )
         return connection

@@ -1,16 +1,19 @@
 """One HTTP/1.1 connection to a backend: one request at a time, answers parsed by llhttp (httptools), no task and no
 timer of its own. Requests come as whole bytes and leave in one write; answers are bounded. What an answer means, and
-whether to try again, is `edge.backend.pool`'s; where to connect to is `edge.backend.dialer`'s.
+whether to try again, is its owner's (`edge.backend.pool`, `edge.backend.origin`); where to connect to is
+`edge.backend.dialer`'s. A request or an answer that is streamed borrows the connection (`edge.backend.stream11`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import httptools
 
+from edge.backend.heads import KnownHeads
 from edge.clock import Clock
 from edge.facts import fact
 from edge.wheel import Alarm, Wheel
@@ -18,6 +21,8 @@ from edge.wheel import Alarm, Wheel
 IDLE_MS = 4_000
 """An idle connection is closed after this long: just before common servers do (uvicorn and node: 5 s), so that a
 request does not meet a connection that is being closed."""
+STALE_MS = 1_000
+"""Idle for less than this, a connection is closed because of what it carried, not because nobody used it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +35,11 @@ class AnswerLimits:
 
 @fact
 class Answer:
-    """A whole answer. Header names as the backend wrote them."""
+    """A whole answer. Header names as the backend wrote them. Answers with equal heads may share their `headers`
+    object: never change it; what was learned from it may be kept for the next answer that has it."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
 
     def header(self, name: bytes) -> str:
@@ -48,12 +54,28 @@ class Answer:
 class Failure:
     """Why there is no usable answer. `kind` is a metrics label, `phrase` is for people.
 
-    `stale`: a kept connection was closed before a byte of an answer, most likely because it had been idle for too long.
+    `kept`: the connection had carried answers before and was closed without a byte of this one. `stale`: and it had
+    been idle for a while, which most likely is why. `sent`: the kernel had taken the whole request. (Over TLS bytes
+    may still have been on their way there.)
     """
 
     kind: str
     phrase: str
     stale: bool = False
+    kept: bool = False
+    sent: bool = True
+
+
+SWITCHES = "the answer switches protocols"
+
+
+def ends_with_connection(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """RFC 9112 section 6.3: neither length nor chunks say where the body ends, so the close does."""
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"content-length" or (lower == b"transfer-encoding" and b"chunked" in value.lower()):
+            return False
+    return True
 
 
 class ConnectionOwner(Protocol):
@@ -76,6 +98,14 @@ class ConnectionOwner(Protocol):
         ...
 
 
+class Borrower(asyncio.Protocol):
+    """Carries an exchange over a connection that is lent to it."""
+
+    def shut(self) -> None:
+        """The edge closes the connection: give it back."""
+        raise NotImplementedError
+
+
 class HttpConnection(asyncio.Protocol):
     """A connection that `ConnectionOwner` may `send` on while `usable` and not `busy`."""
 
@@ -84,37 +114,54 @@ class HttpConnection(asyncio.Protocol):
         "_alarm_ms",
         "_body",
         "_body_size",
-        "_clock",
+        "_borrower",
         "_complete",
         "_due_ms",
         "_headers",
         "_headers_done",
-        "_idle_since_ms",
+        "_heads",
+        "_heard",
         "_keep",
         "_limits",
+        "_now_ms",
         "_owner",
         "_parser",
         "_problem",
         "_quiet",
-        "_stale",
         "_transport",
+        "_unsent",
         "_wheel",
+        "asked_ms",
         "busy",
+        "idle_since_ms",
         "usable",
     )
 
-    def __init__(self, owner: ConnectionOwner, clock: Clock, wheel: Wheel, limits: AnswerLimits) -> None:
+    def __init__(
+        self,
+        owner: ConnectionOwner,
+        clock: Clock,
+        wheel: Wheel,
+        limits: AnswerLimits,
+        heads: KnownHeads | None = None,
+    ) -> None:
         self._owner = owner
-        self._clock = clock
+        self._now_ms = clock.monotonic_ms
         self._wheel = wheel
         self._limits = limits
+        self._heads = KnownHeads() if heads is None else heads
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._alarm: Alarm | None = None
         self._alarm_ms = 0
         self._due_ms = 0
-        self._idle_since_ms: int | None = None
-        self._stale = False
+        self._borrower: Borrower | None = None
+        self._heard = False
+        self._unsent = False
+        self.asked_ms = 0
+        """When the last request was sent."""
+        self.idle_since_ms: int | None = None
+        """When the last answer ended; None: there was none yet."""
         self.busy = False
         self.usable = False
         self._reset()
@@ -135,58 +182,102 @@ class HttpConnection(asyncio.Protocol):
         """Send a whole request (head and body). Past `deadline_ms` (monotonic) it fails with kind ``timeout``."""
         assert self._transport is not None
         assert not self.busy
-        self._stale = self._idle_since_ms is not None and now_ms - self._idle_since_ms >= 1_000
         self.busy = True
+        self._heard = False
+        self.asked_ms = now_ms
         self._due_ms = deadline_ms
         if self._alarm is None or deadline_ms < self._alarm_ms:
             self._arm(now_ms)
         self._transport.write(request)
 
+    def lend(self, borrower: Borrower, now_ms: int) -> asyncio.Transport:
+        """The transport, for one exchange that is not this class's to carry. It reports to `borrower` until
+        `take_back`; a loss is handed on with `lost_while_lent`."""
+        transport = self._transport
+        assert transport is not None
+        assert not self.busy
+        self.busy = True
+        self.asked_ms = now_ms
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._borrower = borrower
+        transport.set_protocol(borrower)
+        return transport
+
+    def take_back(self, *, keep: bool) -> None:
+        """The exchange is over. `keep`: both sides of it are complete, so that another can follow."""
+        assert self._transport is not None
+        self.busy = False
+        self._borrower = None
+        self._transport.set_protocol(self)
+        self.idle_since_ms = now = self._now_ms()
+        if keep:
+            self._due_ms = now + IDLE_MS
+            self._arm(now)
+        else:
+            self._drop()
+
+    def lost_while_lent(self) -> None:
+        """The borrower was told that the connection is lost."""
+        self.busy = False
+        self._borrower = None
+        self.connection_lost(None)
+
     def close(self) -> None:
         """Close now. A request under way fails with kind ``closed``."""
-        self._fail("closed", "closed by the edge")
+        if self._borrower is not None:
+            self._borrower.shut()
+        else:
+            self._fail("closed", "closed by the edge")
 
     # -- the transport's side ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(0)  # `pause_writing` says that not all of a request is out
         self.usable = True
-        now = self._clock.monotonic_ms()
+        now = self._now_ms()
         self._due_ms = now + IDLE_MS
         self._arm(now)
         self._owner.made(self)
+
+    def pause_writing(self) -> None:
+        self._unsent = True
+
+    def resume_writing(self) -> None:
+        self._unsent = False
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
             # Nothing was asked: a server's good-bye (408 on an idle connection), or a second answer.
             self._drop()
             return
-        self._stale = False
-        self._quiet += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail("garbage", "the answer switches protocols")
-            return
-        except httptools.HttpParserError as error:
-            if not self._complete:
-                self._fail("garbage", self._problem or f"the answer is not HTTP: {type(error).__name__}")
+        first = not self._heard
+        if first:
+            self._heard = True
+            end = data.find(b"\r\n\r\n") + 4
+            known = self._heads.get(data[:end])
+            if known is not None and len(data) - end == known.length:
+                self._done(Answer(known.status, known.headers, data[end:]), keep=True)
                 return
-            self._keep = False
+        self._feed(data)
         if self._complete:
-            self._finish()
+            self._finish(data if first else b"")
         elif self._problem is not None:
             self._fail("garbage", self._problem)
         elif self._quiet > self._limits.header_bytes:
             self._fail("garbage", "the answer's headers are too large")
 
     def eof_received(self) -> None:
-        if self.busy and self._headers_done and not self._complete and self._ends_with_connection():
+        if self.busy and self._headers_done and not self._complete and ends_with_connection(self._headers):
             self._keep = False
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.busy:
+            if isinstance(exc, BrokenPipeError):
+                self._unsent = True  # only a write can have said so
             self._fail("reset", "connection closed before the answer" if exc is None else "connection reset")
         self._transport = None
         self.usable = False
@@ -231,7 +322,11 @@ class HttpConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._complete or self._problem is not None:
             return
-        if self._parser.get_status_code() < 200:
+        status = self._parser.get_status_code()
+        if status == 101:
+            self._problem = SWITCHES
+            return
+        if status < 200:
             # 100 Continue, 103 Early Hints (RFC 9110 section 15.2): the answer proper follows.
             self._reset()
             return
@@ -240,20 +335,33 @@ class HttpConnection(asyncio.Protocol):
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _ends_with_connection(self) -> bool:
-        """RFC 9112 section 6.3: neither length nor coding given, so the close is the end of the body."""
-        return not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
+    def _feed(self, data: bytes) -> None:
+        """Have the callbacks above called for what is in `data`."""
+        self._quiet += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._complete = False
+            self._problem = SWITCHES
+        except httptools.HttpParserError as error:
+            self._keep = False
+            if not self._complete and self._problem is None:
+                self._problem = f"the answer is not HTTP: {type(error).__name__}"
 
-    def _finish(self) -> None:
-        body = self._body
+    def _finish(self, data: bytes = b"") -> None:
+        """The answer is whole; `data` if it came in one read."""
+        body, keep = self._body, self._keep
         answer = Answer(self._parser.get_status_code(), self._headers, body[0] if len(body) == 1 else b"".join(body))
-        transport = self._transport
-        # An answer that came before the request was out: the rest of the request would be read as another one.
-        keep = self._keep and transport is not None and transport.get_write_buffer_size() == 0
+        if keep and data:
+            self._heads.learn(data, answer.status, answer.headers, answer.body)
         self._reset()
+        self._done(answer, keep)
+
+    def _done(self, answer: Answer, keep: bool) -> None:
         self.busy = False
-        if keep:
-            self._idle_since_ms = now = self._clock.monotonic_ms()
+        self.idle_since_ms = now = self._now_ms()
+        # An answer that came before the request was out: the rest of the request would be read as another one.
+        if keep and not self._unsent:
             self._due_ms = now + IDLE_MS
         else:
             self._drop()
@@ -263,7 +371,10 @@ class HttpConnection(asyncio.Protocol):
         was_busy, self.busy = self.busy, False
         self._drop()
         if was_busy:
-            self._owner.failed(self, Failure(kind, phrase, self._stale))
+            idle_since = self.idle_since_ms
+            kept = idle_since is not None and not self._heard
+            stale = kept and idle_since is not None and self.asked_ms - idle_since >= STALE_MS
+            self._owner.failed(self, Failure(kind, phrase, stale, kept, not self._unsent))
 
     def _drop(self) -> None:
         self.usable = False
@@ -280,7 +391,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _rang(self) -> None:
         self._alarm = None
-        now = self._clock.monotonic_ms()
+        now = self._now_ms()
         if now < self._due_ms:
             self._arm(now)
         elif self.busy:

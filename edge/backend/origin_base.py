@@ -16,6 +16,14 @@ from edge.config import RouteSettings, TargetSettings
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
+def chunk(data: bytes, trailers: RawHeaders = ()) -> bytes:
+    """`data` as one chunk of a request whose head says ``Transfer-Encoding: chunked``; without data the last one, with
+    its trailers (RFC 9112 section 7.1)."""
+    if data:
+        return b"%x\r\n%b\r\n" % (len(data), data)
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % trailer for trailer in trailers])
+
+
 @dataclass(frozen=True, slots=True)
 class Unanswered:
     """Why there is no (whole) answer. `kind` is a metrics label (``connect``, ``reset``, ``timeout``, ``garbage``,
@@ -31,7 +39,8 @@ class Unanswered:
 
 
 class Asker(Protocol):
-    """Who asked. Exactly one of the two calls follows each `ask`, never from inside it."""
+    """Who asked. Exactly one of the two calls follows each `ask`, never from inside it. One asker has one request
+    under way at an origin at a time."""
 
     def answered(self, answer: Answer) -> None: ...
 
@@ -40,8 +49,8 @@ class Asker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AnswerHead:
-    """The head of an answer. Names as the backend wrote them; 1xx answers are skipped. `length`: bytes of the body;
-    None: not said."""
+    """The head of an answer. Names as the backend wrote them; 1xx answers are skipped. `length`: bytes of the body, in
+    an answer to HEAD and a 304 those that the body would have; None: not said."""
 
     status: int
     reason: str
@@ -50,7 +59,8 @@ class AnswerHead:
 
 
 class AnswerListener(Protocol):
-    """Who reads a streamed answer: `began`, `body`*, `ended`; or `failed`, at any time, which ends it too."""
+    """Who reads a streamed answer: `began`, `body`*, `ended`; or `failed`, at any time, which ends it too. Nothing of
+    this from inside `stream`. An answer may end before the request is complete: what is sent then is dropped."""
 
     def began(self, head: AnswerHead) -> None: ...
 
@@ -61,7 +71,8 @@ class AnswerListener(Protocol):
     def failed(self, failure: Unanswered) -> None: ...
 
     def sending_paused(self, yes: bool) -> None:
-        """The backend does not take the request's body as fast as it is sent; or, False, has taken it."""
+        """The backend does not take the request's body as fast as it is sent (or there is no connection yet); or,
+        False, has taken it. Also from inside `send` and `complete`."""
         ...
 
 
@@ -69,11 +80,12 @@ class Upstream(Protocol):
     """One streamed request under way. Calls after its end do nothing."""
 
     def send(self, data: bytes) -> None:
-        """Part of the request's body, already in the transfer coding the head announced (see `chunk`)."""
+        """Part of the request's body, already in the transfer coding the head announced (see `chunk`). It leaves at
+        the end of the loop's turn, with the head if that has not left yet."""
         ...
 
     def complete(self) -> None:
-        """Nothing more of the request follows."""
+        """Nothing more of the request follows: also when it has no body. Everything leaves at once."""
         ...
 
     def pause(self) -> None:
