@@ -1,4 +1,5 @@
-"""Letters between edges: an order for a session that lives elsewhere, a count of subscribers, news of a release.
+"""Letters between edges: an order for a session that lives elsewhere, a count of subscribers or of an item's
+receivers, news of a release, a wish that GRIP clients be looked after.
 
 Pure msgpack maps with a type `t` and, for questions, a number `n` that the answer repeats. Actions travel in the same
 form in which backends write them, so that one checker reads both.
@@ -6,6 +7,7 @@ form in which backends write them, so that one checker reads both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -69,7 +71,29 @@ class ReleasesChanged:
     app: str
 
 
-Letter = Order | Receipt | CountAsked | Count | ReleasesChanged
+@dataclass(frozen=True, slots=True)
+class ReceiversAsked:
+    """How many of your GRIP clients would be handed each of these items? Of each: its channel, and the kinds of
+    members it has formats for. Answered with `Receivers`."""
+
+    number: int
+    items: Sequence[tuple[str, Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Receivers:
+    """One number for each item that was asked about."""
+
+    number: int
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """Forget the newest ids of all GRIP channels, and have backends asked for what may have been missed. No answer."""
+
+
+Letter = Order | Receipt | CountAsked | Count | ReleasesChanged | ReceiversAsked | Receivers | Recover
 
 _ACTION_NAMES: dict[type, str] = {
     Accept: "accept",
@@ -105,6 +129,12 @@ def encode_letter(letter: Letter) -> bytes:
             body = {"t": "count", "n": number, "count": count}
         case ReleasesChanged(app):
             body = {"t": "releases", "app": app}
+        case ReceiversAsked(number, items):
+            body = {"t": "receivers?", "n": number, "items": [[channel, list(kinds)] for channel, kinds in items]}
+        case Receivers(number, counts):
+            body = {"t": "receivers", "n": number, "counts": list(counts)}
+        case Recover():
+            body = {"t": "recover"}
     packed: bytes = msgpack.packb(body, use_bin_type=True, datetime=True)
     return packed
 
@@ -132,6 +162,12 @@ def decode_letter(body: bytes) -> Letter:
                 return Count(number, count)
             case {"t": "releases", "app": str(app)}:
                 return ReleasesChanged(app)
+            case {"t": "receivers?", "n": int(number), "items": list(items)}:
+                return ReceiversAsked(number, [(str(channel), tuple(kinds)) for channel, kinds in items])
+            case {"t": "receivers", "n": int(number), "counts": list(counts)}:
+                return Receivers(number, [int(each) for each in counts])
+            case {"t": "recover"}:
+                return Recover()
     except FieldError:
         raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:

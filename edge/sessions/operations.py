@@ -9,6 +9,8 @@ from typing import Any
 from edge.config import RouteSettings
 from edge.errors import NotFound, SessionGone
 from edge.protocol.callbacks.actions import CloseSession, Result
+from edge.protocol.grip.items import Item
+from edge.sessions.grip.publisher import ItemPublisher, ItemResult
 from edge.sessions.operations_port import ChannelState
 from edge.sessions.release_desk import ReleaseDesk
 from edge.sessions.services import Services
@@ -25,11 +27,13 @@ class LocalOperations(ReleaseDesk):
         services: Services,
         routes: Callable[[], Sequence[RouteSettings]],
         *,
+        items: ItemPublisher,
         drain: Callable[[], None],
         readiness: Callable[[], Sequence[str]],
     ) -> None:
         super().__init__(services.store, routes, services.clock, self._releases_changed)
         self._services = services
+        self._items = items
         self._drain = drain
         self._readiness = readiness
 
@@ -48,6 +52,12 @@ class LocalOperations(ReleaseDesk):
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         return await self._services.store.history(channel, since, limit)
+
+    async def publish_items(self, items: Sequence[Item], *, count: bool) -> Sequence[ItemResult]:
+        return await self._items.publish(items, count=count)
+
+    async def recover(self) -> None:
+        await self._items.recover()
 
     # Sessions.
 

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from edge.model.release import ReleaseTable
 from edge.protocol.callbacks.actions import Result
+from edge.protocol.grip.items import Item
+from edge.sessions.grip.publisher import ItemResult
 from edge.store.base import HistoryPage, Position, Published, SessionRow
 
 
@@ -68,6 +70,15 @@ class Operations(ReleaseOperations, Protocol):
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
         """As `ChannelStore.history`."""
+        ...
+
+    async def publish_items(self, items: Sequence[Item], *, count: bool) -> Sequence[ItemResult]:
+        """Publish to channels of GRIP routes, in order. With `count` each result says how many receivers there were.
+        `StoreUnavailable` says how many were not accepted."""
+        ...
+
+    async def recover(self) -> None:
+        """Every edge forgets the newest ids of GRIP channels, and asks backends what their clients may have missed."""
         ...
 
     async def session(self, session: str) -> SessionRow:

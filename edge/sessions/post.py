@@ -10,13 +10,25 @@ from __future__ import annotations
 import logging
 from asyncio import Future, get_running_loop
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
 from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, WireError
 from edge.protocol.callbacks.actions import Result
-from edge.protocol.mail import Count, CountAsked, Letter, Order, Receipt, ReleasesChanged, decode_letter, encode_letter
+from edge.protocol.mail import (
+    Count,
+    CountAsked,
+    Letter,
+    Order,
+    Receipt,
+    Receivers,
+    ReceiversAsked,
+    Recover,
+    ReleasesChanged,
+    decode_letter,
+    encode_letter,
+)
 from edge.store.base import SessionRow
 from edge.wheel import Alarm
 
@@ -47,14 +59,15 @@ class _Sent:
 
 
 class _Tally:
-    """A count that waits for answers."""
+    """Counts that wait for answers."""
 
-    __slots__ = ("done", "missing", "total")
+    __slots__ = ("alarm", "done", "missing", "totals")
 
-    def __init__(self, total: int, missing: int, done: Future[int]) -> None:
-        self.total = total
+    def __init__(self, totals: Sequence[int], missing: int, done: Future[Sequence[int]]) -> None:
+        self.totals = list(totals)
         self.missing = missing
         self.done = done
+        self.alarm: Alarm | None = None
 
 
 class Post:
@@ -67,6 +80,9 @@ class Post:
         self._tallies: dict[int, _Tally] = {}
         self._receipts: OrderedDict[tuple[str, int], Receipt | None] = OrderedDict()
         self.releases_changed: Callable[[str], None] = lambda app: None
+        self.receivers: Callable[[str, Sequence[str]], int] = lambda channel, kinds: 0
+        """Members of GRIP channels in this process: (channel, kinds)."""
+        self.recover: Callable[[], None] = lambda: None
 
     # Orders.
 
@@ -139,18 +155,38 @@ class Post:
         """Subscribers of `channel` over all live edges."""
         mine = self.services.hub.subscribers(channel)
         others = [edge for edge in await self.services.store.edges() if edge != self.services.edge_id]
-        if not others:
-            return mine
         number = next(self._numbers)
-        tally = self._tallies[number] = _Tally(mine, len(others), get_running_loop().create_future())
-        alarm = self.services.wheel.after(COUNT_MS, lambda: self._counted(number))
+        (total,) = await self._tally(number, [mine], others, encode_letter(CountAsked(number, channel)))
+        return total
+
+    def count_receivers(
+        self, items: Sequence[tuple[str, Sequence[str]]], edges: Iterable[str]
+    ) -> Future[Sequence[int]]:
+        """Members over all `edges` that would be handed each of `items` (channel, kinds) now. The questions are on
+        their way when this returns: what is published after it is counted before it is delivered."""
+        mine = [self.receivers(channel, kinds) for channel, kinds in items]
+        others = [edge for edge in edges if edge != self.services.edge_id]
+        number = next(self._numbers)
+        return self._tally(number, mine, others, encode_letter(ReceiversAsked(number, items)))
+
+    def _tally(self, number: int, mine: Sequence[int], others: Sequence[str], letter: bytes) -> Future[Sequence[int]]:
+        """Ask `others` and add their answers to `mine`, within `COUNT_MS`."""
+        tally = _Tally(mine, len(others), get_running_loop().create_future())
+        if not others:
+            tally.done.set_result(tally.totals)
+            return tally.done
+        self._tallies[number] = tally
+        tally.alarm = self.services.wheel.after(COUNT_MS, lambda: self._counted(number))
         for edge in others:
-            self._mail(edge, encode_letter(CountAsked(number, channel)))
-        try:
-            return await tally.done
-        finally:
-            alarm.cancel()
-            self._tallies.pop(number, None)
+            self._mail(edge, letter)
+        return tally.done
+
+    async def tell_recover(self) -> None:
+        """Every live edge asks backends what its GRIP clients may have missed."""
+        self.recover()
+        for edge in await self.services.store.edges():
+            if edge != self.services.edge_id:
+                self._mail(edge, encode_letter(Recover()))
 
     async def tell_releases_changed(self, app: str) -> None:
         """Every other live edge reads the release table of `app` again."""
@@ -175,19 +211,33 @@ class Post:
             case CountAsked(number, channel):
                 self._mail(sender, encode_letter(Count(number, self.services.hub.subscribers(channel))))
             case Count(number, counted):
-                tally = self._tallies.get(number)
-                if tally is not None:
-                    tally.total += counted
-                    tally.missing -= 1
-                    if not tally.missing:
-                        self._counted(number)
+                self._add(number, [counted])
             case ReleasesChanged(app):
                 self.releases_changed(app)
+            case ReceiversAsked(number, items):
+                counts = [self.receivers(channel, kinds) for channel, kinds in items]
+                self._mail(sender, encode_letter(Receivers(number, counts)))
+            case Receivers(number, counts):
+                self._add(number, counts)
+            case Recover():
+                self.recover()
+
+    def _add(self, number: int, counts: Sequence[int]) -> None:
+        tally = self._tallies.get(number)
+        if tally is not None:
+            tally.totals = [total + count for total, count in zip(tally.totals, counts, strict=False)]
+            tally.missing -= 1
+            if not tally.missing:
+                self._counted(number)
 
     def _counted(self, number: int) -> None:
         tally = self._tallies.pop(number, None)
-        if tally is not None and not tally.done.done():
-            tally.done.set_result(tally.total)
+        if tally is None:
+            return
+        if tally.alarm is not None:
+            tally.alarm.cancel()
+        if not tally.done.done():
+            tally.done.set_result(tally.totals)
 
     def _carry_out(self, sender: str, order: Order) -> None:
         key = (sender, order.number)

@@ -48,11 +48,12 @@ class RouteHandle:
 class Routes:
     """Finds the route of a handshake. `replace` is what a reload calls; it never touches a connection."""
 
-    __slots__ = ("_handles", "_metrics", "_table", "bounds", "nowhere")
+    __slots__ = ("_by_name", "_handles", "_metrics", "_table", "bounds", "nowhere")
 
     def __init__(self, settings: Sequence[RouteSettings], metrics: Metrics) -> None:
         self._metrics = metrics
         self._handles: list[RouteHandle] = []
+        self._by_name: dict[str, RouteHandle] = {}
         self._table = RouteTable(())
         self.nowhere = metrics.route("", "")
         """Meters of handshakes that were refused before their route was known."""
@@ -62,6 +63,10 @@ class Routes:
         """The route that takes a request with this Host header and path (without query), or None."""
         number = self._table.find(host, path, websocket=websocket, tls=tls)
         return None if number is None else self._handles[number]
+
+    def named(self, name: str) -> RouteHandle | None:
+        """The route that logs and metrics call `name`, if there still is one."""
+        return self._by_name.get(name)
 
     def replace(self, settings: Sequence[RouteSettings]) -> None:
         """Use these routes from now on. A route that takes the same requests, of the same name, app and protocol,
@@ -79,6 +84,7 @@ class Routes:
                 handle.settings = route
             handles.append(handle)
         self._handles = handles
+        self._by_name = {handle.name: handle for handle in handles}
         self._table = RouteTable([claim_of(route) for route in settings])
         self.bounds = _widest(settings)
 

@@ -154,6 +154,11 @@ class RouteMeters:
     publications_delivered: Counter = _counter(
         "publications_delivered", "Publications handed to subscribed sessions: one per subscriber."
     )
+    items_delivered: Counters = _counters(
+        "items_delivered",
+        "format",
+        "Items handed to GRIP clients, one per receiver, by format: ws-message, http-stream, http-response.",
+    )
     events_delivered: Counter = _counter("events_delivered", "Events the backend answered with a good result.")
     events_retried: Counter = _counter("events_retried", "Times an event was sent again after a failed request.")
     events_expired: Counter = _counter("events_expired", "Events given up on at the end of the retry window.")
@@ -193,6 +198,17 @@ class ProcessMeters:
     )
     publications_published: Counter = _counter("publications_published", "Publications this worker gave to the store.")
     publications_received: Counter = _counter("publications_received", "Publications the bus delivered to this worker.")
+    items_published: Counters = _counters(
+        "items_published", "outcome", "Items published to GRIP channels here, by outcome: accepted, duplicate, failed."
+    )
+    items_received: Counter = _counter("items_received", "Items the bus delivered to this worker.")
+    items_dropped: Counters = _counters(
+        "items_dropped",
+        "reason",
+        "Items, or deliveries of them, that went nowhere, by reason: malformed (ZeroMQ), busy (ZeroMQ), unreadable, "
+        "filter, content_filters, rate, failed.",
+    )
+    grip_channels: Gauge = _gauge("grip_channels", "GRIP channels this worker is subscribed to.")
     channels: Gauge = _gauge("channels", "Channels this worker is subscribed to.")
     lease_held: Gauge = _gauge("lease_held", "1 while this worker holds its lease.")
     estates_taken: Counter = _counter("estates_taken", "Dead edges whose sessions this worker took over.")

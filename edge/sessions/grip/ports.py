@@ -75,8 +75,11 @@ class Channels(Protocol):
     """
 
     def join(self, member: Member, channel: str, filters: Sequence[str]) -> Future[None] | None:
-        """Subscribe, or replace the filters. None: every later item is sure to come; else a future that ends then. It
-        never fails: without Redis it stands when Redis is back."""
+        """Subscribe, or replace the filters. None: every later item is sure to come; else a future that ends then (it
+        may be shared: do not cancel it). It never fails: without Redis it stands when Redis is back.
+
+        A second after this process's first subscription to the channel, streams and responses that know no id of it
+        (`Member.channels`) are told `missed`. Those with an id compare it with `last_id`."""
         ...
 
     def leave(self, member: Member, channel: str) -> None:
