@@ -19,7 +19,7 @@ from typing import Any
 
 from edge.backend.client import BackendClient
 from edge.clock import SystemClock
-from edge.config import RouteSettings, Settings
+from edge.config import GripRouteSettings, RouteSettings, Settings
 from edge.control.app import control_app
 from edge.errors import HoldfastError, StoreUnavailable
 from edge.ids import new_edge_id
@@ -27,6 +27,8 @@ from edge.lifecycle.server import Listener
 from edge.lifecycle.worker import WorkerContext
 from edge.model.phases import Phase
 from edge.sessions.channels import ChannelPolicies
+from edge.sessions.grip.channels import GripChannels, is_grip
+from edge.sessions.grip.publisher import ItemPublisher
 from edge.sessions.hub import Hub
 from edge.sessions.operations import LocalOperations
 from edge.sessions.ownership import Ownership
@@ -35,7 +37,7 @@ from edge.sessions.registry import FrontDoor, Registry
 from edge.sessions.releases import Releases
 from edge.sessions.routes import RouteHandle, Routes
 from edge.sessions.services import Services
-from edge.store.base import BusListener
+from edge.store.base import BusListener, Publication
 from edge.store.redis import open_store
 from edge.telemetry.metrics import Metrics
 from edge.telemetry.siblings import Siblings, serve_snapshots, socket_path
@@ -87,6 +89,11 @@ class Edge:
         post.services = services
         post.releases_changed = self._read_releases
         self._routes = Routes(settings.routes, self._metrics)
+        self._grip_channels = grip = GripChannels(
+            store, self._wheel, clock, self._metrics, lambda: self._settings.grip, self._grip_route
+        )
+        post.receivers, post.recover = grip.receivers, grip.recover
+        self._items = ItemPublisher(store, post, self._metrics, lambda: self._settings.grip)
         self._reception = Reception(
             settings.edge, self._routes, FrontDoor(services), wheel=self._wheel, clock=clock, loop=loop
         )
@@ -97,7 +104,9 @@ class Edge:
             find_route=self._find_route,
             on_lost=self._declared_dead,
         )
-        operations = LocalOperations(services, self._route_settings, drain=context.ask_drain, readiness=self.readiness)
+        operations = LocalOperations(
+            services, self._route_settings, items=self._items, drain=context.ask_drain, readiness=self.readiness
+        )
         tls = (settings.edge.tls_cert, settings.edge.tls_key) if settings.edge.tls_cert else None
         self._public = Listener(
             no_app,
@@ -112,6 +121,8 @@ class Edge:
                 Siblings(self._metrics, context.run_dir, workers).gather,
                 bind=str(context.control),
                 tokens=lambda: self._settings.edge.control_tokens,
+                publishers=lambda: self._settings.publishers,
+                publish_bytes=lambda: self._settings.grip.publish_bytes,
             ),
             addresses=(context.control,),
         )
@@ -128,10 +139,10 @@ class Edge:
         self._reception.start()
         self._metrics.before_snapshot(self._sample)
         listener = BusListener(
-            publication=services.hub.publication,
+            publication=self._publication,
             mail=services.post.received,
             interrupted=self._bus_interrupted,
-            restored=services.hub.restored,
+            restored=self._bus_restored,
         )
         await self._inward.start()
         await self._control.start()
@@ -153,6 +164,7 @@ class Edge:
         self._settings = settings
         self._routes.replace(settings.routes)
         self._reception.replace(settings.edge)
+        self._grip_channels.reloaded()
         self._services.policies.replace(settings.channels)
         self._services.releases.forget_tables()
         self._read_all_releases()
@@ -206,12 +218,27 @@ class Edge:
 
     # Inside.
 
+    def _publication(self, publication: Publication) -> None:
+        if is_grip(publication.channel):
+            self._grip_channels.publication(publication)
+        else:
+            self._services.hub.publication(publication)
+
     def _bus_interrupted(self) -> None:
         _log.warning("the bus between edges is interrupted")
         self._services.hub.interrupted()
+        self._grip_channels.interrupted()
+
+    def _bus_restored(self, channels: Sequence[str]) -> None:
+        self._services.hub.restored(channels)
+        self._grip_channels.restored(channels)
 
     def _route_settings(self) -> Sequence[RouteSettings]:
         return [route.settings for route in self._routes]
+
+    def _grip_route(self, name: str) -> GripRouteSettings | None:
+        route = self._routes.named(name)
+        return route.settings.grip if route is not None else None
 
     def _find_route(self, name: str, app: str) -> RouteHandle | None:
         """The route of a session that another edge held: by name, else any of its app."""

@@ -256,6 +256,8 @@ class GripSettings:
     update_on_first_subscription: bool = True
     """Ask the backend again a second after the first subscription of this process to a channel, in case an item was
     published between the backend's answer and the subscription. Holds with a prev-id never need it."""
+    publish_bytes: int = 1_000_000
+    """Largest body of a request to /publish on the control port."""
     zmq_pull: str = ""
     """ZeroMQ PULL socket for items (tcp://127.0.0.1:5560 is Pushpin's); empty: none."""
     zmq_sub: str = ""

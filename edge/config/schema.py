@@ -171,6 +171,7 @@ GRIP: Table = {
     "id_cache_s": _seconds("none are kept away"),
     "subscription_linger_s": _seconds("at once"),
     "update_on_first_subscription": Flag(),
+    "publish_bytes": _bytes(),
     "zmq_pull": ZMQ_ADDRESS,
     "zmq_sub": ZMQ_ADDRESS,
 }

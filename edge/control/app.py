@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edge.config import Secret
+from edge.config import PublisherSettings, Secret
 from edge.control.answers import answer, internal_problem, problem, problem_of
 from edge.control.context import Context, Endpoint, Gather
 from edge.control.endpoints import ENDPOINTS
@@ -26,24 +26,42 @@ _log = logging.getLogger("holdfast.control")
 
 
 def control_app(
-    operations: Operations, gather: Gather, *, bind: str, tokens: Callable[[], Sequence[Secret]]
+    operations: Operations,
+    gather: Gather,
+    *,
+    bind: str,
+    tokens: Callable[[], Sequence[Secret]],
+    publishers: Callable[[], Sequence[PublisherSettings]] = lambda: (),
+    publish_bytes: Callable[[], int] = lambda: 1_000_000,
 ) -> ASGIApp:
     """The API over `operations`; `gather` collects all workers' metrics.
 
     `bind` is the ``host:port`` it is served on. Raises ConfigError when that is not loopback and there is no token.
-    `tokens` is asked at every request, so that a reload takes effect.
+    `tokens`, `publishers` and `publish_bytes` are asked at every request, so that a reload takes effect.
     """
     endpoints = (*ENDPOINTS, *_described())
-    context = Context(operations, gather)
+    context = Context(operations, gather, publish_bytes)
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
-        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+        for path in _paths(endpoint):
+            by_path.setdefault(path, {})[endpoint.method] = endpoint
     app = Starlette(
         routes=[_route(context, path, methods) for path, methods in by_path.items()],
         exception_handlers={HTTPException: _http_problem, HoldfastError: _our_problem, Exception: _internal},
     )
     app.router.redirect_slashes = False
-    return Guard(app, bind, tokens, frozenset(endpoint.path for endpoint in endpoints if endpoint.open))
+    return Guard(
+        app,
+        bind,
+        tokens,
+        frozenset(endpoint.path for endpoint in endpoints if endpoint.open),
+        publishers,
+        frozenset(path for endpoint in endpoints if endpoint.publishing for path in _paths(endpoint)),
+    )
+
+
+def _paths(endpoint: Endpoint) -> Sequence[str]:
+    return (endpoint.path, endpoint.also) if endpoint.also else (endpoint.path,)
 
 
 def _described() -> Sequence[Endpoint]:

@@ -62,7 +62,7 @@ async def read_body(request: Request) -> Body:
     encoding = encoding_of(request.headers.get("content-type", ""))
     if encoding is None:
         raise BadRequest(415, "unsupported_media_type", "send application/json or application/msgpack")
-    raw = await _read(request)
+    raw = await read_raw(request)
     try:
         fields = msgpack.unpackb(raw) if encoding == "msgpack" else json.loads(raw, parse_constant=_no_constant)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -74,17 +74,18 @@ async def read_body(request: Request) -> Body:
     return Body(fields, encoding == "json")
 
 
-async def _read(request: Request) -> bytes:
-    too_large = BadRequest(413, "too_large", f"a body may have {BODY_BYTES} bytes at most")
+async def read_raw(request: Request, limit: int = BODY_BYTES) -> bytes:
+    """The body as it was sent. `BadRequest` when it is too large or too slow."""
+    too_large = BadRequest(413, "too_large", f"a body may have {limit} bytes at most")
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > BODY_BYTES:
+    if length.isdecimal() and int(length[:20]) > limit:
         raise too_large
     chunks, size = [], 0
     try:
         async with asyncio.timeout(BODY_S):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > BODY_BYTES:
+                if size > limit:
                     raise too_large
                 chunks.append(chunk)
     except TimeoutError:

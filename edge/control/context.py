@@ -22,6 +22,8 @@ class Context:
 
     operations: Operations
     gather: Gather
+    publish_bytes: Callable[[], int] = lambda: 1_000_000
+    """Largest body of items to publish."""
 
 
 Handler = Callable[[Context, Request], Awaitable[Response]]
@@ -42,6 +44,8 @@ class Endpoint:
     """One line of the table. `answers` maps a good status to the name of its schema; ``text/…``: no JSON.
 
     `open`: answered without a token, for probes and for people looking around; it must not say anything secret.
+    `publishing`: part of Pushpin's interface. Publishers' credentials open it too, and it answers in plain text unless
+    Accept prefers JSON. `also`: another path for the same.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -53,3 +57,5 @@ class Endpoint:
     query: Sequence[Parameter] = field(default=())
     body: str = ""
     open: bool = False
+    publishing: bool = False
+    also: str = ""

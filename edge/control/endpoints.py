@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge.control import channels, process, releases, sessions
+from edge.control import channels, items, process, releases, sessions
 from edge.control.context import Endpoint, Parameter
 
 _RELEASE = "/v1/apps/{app}/releases/{sha}"
@@ -40,6 +40,27 @@ ENDPOINTS: Sequence[Endpoint] = (
             Parameter("epoch", "which life of the channel the offset is from"),
             Parameter("limit", "publications at most, 1 to 1000; 100 when absent", "integer"),
         ),
+    ),
+    Endpoint(
+        "POST",
+        "/publish",
+        "Publish items to the channels of GRIP routes, as to Pushpin.",
+        items.publish_items,
+        {200: "ItemsPublished"},
+        (400, 406, 408, 413, 503),
+        body="Items",
+        publishing=True,
+        also="/publish/",
+    ),
+    Endpoint(
+        "POST",
+        "/recover",
+        "Forget the newest ids of GRIP channels, and ask backends what their clients may have missed.",
+        items.recover,
+        {200: "Message"},
+        (406, 503),
+        publishing=True,
+        also="/recover/",
     ),
     Endpoint(
         "GET",

@@ -21,9 +21,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge.config import Secret
+from edge.config import PublisherSettings, Secret
 from edge.config.addresses import Address, parse_address
 from edge.control.answers import internal_problem, problem
+from edge.control.publishers import is_publisher
 from edge.errors import ConfigError
 
 _log = logging.getLogger("holdfast.control")
@@ -57,17 +58,26 @@ def _host_of(authority: str) -> str | None:
 class Guard:
     """ASGI middleware around the API.
 
-    `tokens` gives the tokens that are valid now (a reload may change them); `open_paths` need none.
+    `tokens` gives the tokens that are valid now (a reload may change them); `open_paths` need none. On
+    `publishing_paths`, and nowhere else, the credentials of `publishers` are as good as a token.
     """
 
     def __init__(
-        self, app: ASGIApp, bind: str, tokens: Callable[[], Sequence[Secret]], open_paths: frozenset[str]
+        self,
+        app: ASGIApp,
+        bind: str,
+        tokens: Callable[[], Sequence[Secret]],
+        open_paths: frozenset[str],
+        publishers: Callable[[], Sequence[PublisherSettings]],
+        publishing_paths: frozenset[str],
     ) -> None:
         check_bind(bind, tokens())
         self._app = app
         self._local = parse_address(bind).is_loopback
         self._tokens = tokens
         self._open = open_paths
+        self._publishers = publishers
+        self._publishing = publishing_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,9 +105,12 @@ class Guard:
         """Why this request does not come in; None: it does."""
         if path in self._open:
             return None
-        tokens = self._tokens()
-        if tokens:
-            return None if _bearer_matches(headers.get("authorization", ""), tokens) else _unauthorized()
+        tokens, authorization = self._tokens(), headers.get("authorization", "")
+        publishers = self._publishers() if path in self._publishing else ()
+        if publishers and is_publisher(authorization, publishers, int(time.time())):
+            return None
+        if tokens or publishers:
+            return None if _bearer_matches(authorization, tokens) else _unauthorized(publishers)
         if not self._local:
             return problem(403, "forbidden", "no token is configured any more, and this port is not loopback")
         # DNS rebinding: a web page whose own name was made to point at 127.0.0.1 sends its own name as Host.
@@ -110,10 +123,13 @@ class Guard:
         return None
 
 
-def _unauthorized() -> Response:
-    return problem(
-        401, "unauthorized", "a bearer token is needed", headers={"WWW-Authenticate": 'Bearer realm="holdfast"'}
-    )
+def _unauthorized(publishers: Sequence[PublisherSettings]) -> Response:
+    if publishers:
+        needed = "a publisher's JWT, its name and key, or a bearer token is needed; a JWT may also be expired"
+        challenge = 'Bearer realm="holdfast", Basic realm="holdfast"'
+    else:
+        needed, challenge = "a bearer token is needed", 'Bearer realm="holdfast"'
+    return problem(401, "unauthorized", needed, headers={"WWW-Authenticate": challenge})
 
 
 def _bearer_matches(authorization: str, tokens: Sequence[Secret]) -> bool:

@@ -31,30 +31,37 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         "security": [{"token": []}],
         "components": {
             "schemas": dict(SCHEMAS),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "publisher": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "publisherKey": {"type": "http", "scheme": "basic"},
+            },
         },
     }
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     errors = sorted({*endpoint.errors, *(() if endpoint.open else _EVERYWHERE)} - endpoint.answers.keys())
+    plain = endpoint.publishing
     operation: dict[str, Any] = {
         "summary": endpoint.about,
         "operationId": endpoint.handler.__name__,
         "parameters": _parameters(endpoint),
         "responses": {
-            **{str(status): _response(status, schema) for status, schema in endpoint.answers.items()},
-            **{str(status): _response(status, "Error") for status in errors},
+            **{str(status): _response(status, schema, plain) for status, schema in endpoint.answers.items()},
+            **{str(status): _response(status, "Error", plain) for status in errors},
         },
     }
     if endpoint.body:
         schema = {"schema": _ref(endpoint.body)}
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": schema, "application/msgpack": schema},
+            "content": {"application/json": schema} | ({} if plain else {"application/msgpack": schema}),
         }
     if endpoint.open:
         operation["security"] = []
+    elif endpoint.publishing:
+        operation["security"] = [{"token": []}, {"publisher": []}, {"publisherKey": []}]
     return operation
 
 
@@ -76,11 +83,14 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     return in_path + in_query
 
 
-def _response(status: int, schema: str) -> dict[str, Any]:
+def _response(status: int, schema: str, plain: bool) -> dict[str, Any]:
+    """`plain`: also in plain text, as Accept says."""
     if "/" in schema:
         content: dict[str, Any] = {schema: {"schema": {"type": "string"}}}
     else:
         content = {"application/json": {"schema": _ref(schema)}}
+        if plain:
+            content["text/plain"] = {"schema": {"type": "string"}}
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
@@ -92,7 +102,7 @@ def page(endpoints: Sequence[Endpoint], version: str) -> str:
     """A page that lists the endpoints, for somebody who opens the control port in a browser."""
     rows = "\n".join(
         f"<tr><td>{endpoint.method}<td><code>{escape(endpoint.path)}</code><td>{escape(endpoint.about)}"
-        f"<td>{'open' if endpoint.open else 'token'}"
+        f"<td>{'open' if endpoint.open else 'token or publisher' if endpoint.publishing else 'token'}"
         for endpoint in endpoints
     )
     return f"""<!doctype html>

@@ -47,6 +47,28 @@ SCHEMAS: Mapping[str, Schema] = {
         "The publication's place in its channel's history; offset 0 when the channel keeps none.",
         {"offset": WHOLE, "epoch": TEXT, "duplicate": YES_NO},
     ),
+    "Items": _map(
+        "Items as Pushpin takes them: a channel and up to three formats each. All of them, or none, are published.",
+        {
+            "items": _list(
+                {
+                    "type": "object",
+                    "properties": {"channel": TEXT},
+                    "required": ["channel"],
+                    "additionalProperties": True,
+                }
+            )
+        },
+    ),
+    "ItemsPublished": _map(
+        "In the order of the items. `receivers`: clients over all edges that take one of its formats; `duplicate`: an "
+        "item with this id was published before, and it goes to nobody.",
+        {
+            "message": TEXT,
+            "items": _list(_map("", {"channel": TEXT, "receivers": WHOLE, "duplicate": YES_NO})),
+        },
+    ),
+    "Message": _map("Done.", {"message": TEXT}),
     "Channel": _map(
         "Subscribed sessions over all edges, and the place of the newest publication.",
         {"channel": TEXT, "subscribers": WHOLE, "offset": WHOLE, "epoch": TEXT},

@@ -13,11 +13,13 @@ from typing import Any
 import httpx
 
 from edge.clock import ManualClock
-from edge.config import RouteSettings, Secret
+from edge.config import PublisherSettings, RouteSettings, Secret
 from edge.control.app import control_app
 from edge.errors import NotFound
 from edge.model.release import ReleaseTable
 from edge.protocol.callbacks.actions import Result
+from edge.protocol.grip.items import Item
+from edge.sessions.grip.publisher import ItemResult
 from edge.sessions.operations_port import ChannelState
 from edge.sessions.release_desk import ReleaseDesk
 from edge.store.base import HistoryPage, Position, Publication, Published, SessionRow, StoredTimer
@@ -57,6 +59,8 @@ class MemoryEdge:
         self.orders: list[tuple[str, Result]] = []
         self.ended: list[tuple[str, int, str]] = []
         self.reasons: list[str] = []
+        self.items: list[Item] = []
+        self.recovered = 0
         self.drained = 0
         self.failure: Exception | None = None
         self.release_changes: list[str] = []
@@ -89,6 +93,15 @@ class MemoryEdge:
         if since is not None:
             found = [p for p in found if p.position.offset > since.offset]
         return HistoryPage(found[:limit], True, Position(len(self.published), "e"))
+
+    async def publish_items(self, items: Sequence[Item], *, count: bool) -> Sequence[ItemResult]:
+        self._fail()
+        self.items += items
+        return [ItemResult(item.channel, item.id == "again", 2 if count else None) for item in items]
+
+    async def recover(self) -> None:
+        self._fail()
+        self.recovered += 1
 
     async def session(self, session: str) -> SessionRow:
         self._fail()
@@ -157,14 +170,23 @@ async def api(
     bind: str = "127.0.0.1:5561",
     base_url: str = "http://localhost:5561",
     metrics: Metrics | None = None,
+    publishers: Sequence[PublisherSettings] = (),
+    publish_bytes: int = 1_000_000,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the API over `edge`. `tokens` may be a list that changes under way."""
+    """A client of the API over `edge`. `tokens` and `publishers` may be lists that change under way."""
     counted = metrics or Metrics()
 
     async def gather() -> Mapping[str, Any]:
         return counted.snapshot()
 
-    app = control_app(edge, gather, bind=bind, tokens=lambda: tokens)
+    app = control_app(
+        edge,
+        gather,
+        bind=bind,
+        tokens=lambda: tokens,
+        publishers=lambda: publishers,
+        publish_bytes=lambda: publish_bytes,
+    )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
         yield client

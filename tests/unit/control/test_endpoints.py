@@ -59,11 +59,11 @@ def _conforms(document: Mapping[str, Any]) -> Any:
         operation = next(
             operations[response.request.method.lower()]
             for template, operations in document["paths"].items()
-            if _matches(template, path) and response.request.method.lower() in operations
+            if _matches(template, path.rstrip("/")) and response.request.method.lower() in operations
         )
         described = operation["responses"][str(response.status_code)]
-        media, content = next(iter(described["content"].items()))
-        assert response.headers["content-type"].startswith(media)
+        media = response.headers["content-type"].partition(";")[0]
+        content = described["content"][media]
         if media == "application/json":
             check(response.json(), content["schema"], document)
 
@@ -420,4 +420,6 @@ async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(
 
 def test_every_endpoint_that_takes_a_body_says_how_bodies_are_refused() -> None:
     for endpoint in ENDPOINTS:
-        assert bool(endpoint.body) == ({400, 408, 413, 415} <= set(endpoint.errors)), endpoint.path
+        # Publishers written for Pushpin name any content type: nobody looks at it.
+        refused = {400, 408, 413} if endpoint.publishing else {400, 408, 413, 415}
+        assert bool(endpoint.body) == (refused <= set(endpoint.errors)), endpoint.path

@@ -136,7 +136,9 @@ def test_every_line_of_both_tables_is_exported_in_both_formats() -> None:
     for spec in ROUTE_SPECS:
         if spec.kind == "counters":
             getattr(meters, spec.attribute)["word"].value += 1
-    metrics.process.store_refused["full"].value += 1
+    for spec in PROCESS_SPECS:
+        if spec.kind == "counters":
+            getattr(metrics.process, spec.attribute)["word"].value += 1
     text, text_type = render(metrics.snapshot(), "text/plain")
     openmetrics, openmetrics_type = render(metrics.snapshot(), "application/openmetrics-text; version=1.0.0")
     assert text_type.startswith("text/plain")
