@@ -6,7 +6,7 @@ store in their order; an item whose id was published before (within `id_cache_s`
 
 from __future__ import annotations
 
-from asyncio import Future, gather
+from asyncio import Future, gather, wait
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ from edge.telemetry.metrics import Metrics
 
 AT_ONCE = 500
 """Items of one call that are on their way to the store at once: fewer than may wait for Redis (`store_queue`)."""
+COUNTED_FIRST_S = 0.2
+"""How long items wait for the count of their receivers."""
 NO_HISTORY = HistoryPolicy()
 ID_MS = 1_000
 """A channel's newest item with an id is kept for this long at least."""
@@ -55,8 +57,11 @@ class ItemPublisher:
         results: list[ItemResult] = []
         for start in range(0, len(items), AT_ONCE):
             some = items[start : start + AT_ONCE]
-            # Asked first, delivered after: a long-poll that is answered is no member any more.
+            # Asked first, delivered after: a long-poll that is answered is no member any more. But an edge that does
+            # not answer keeps nobody waiting for what is published.
             counting = self._post.count_receivers(_questions(some), edges) if count else None
+            if counting is not None:
+                await wait([counting], timeout=COUNTED_FIRST_S)
             outcomes = await gather(*[self._publish(item) for item in some], return_exceptions=True)
             self._check(outcomes, len(results), len(items))
             receivers: Sequence[int | None] = [None] * len(some) if counting is None else await counting

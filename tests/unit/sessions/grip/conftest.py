@@ -12,6 +12,7 @@ import pytest
 
 from edge.clock import SystemClock
 from edge.config import EdgeSettings, GripRouteSettings, GripSettings
+from edge.protocol.grip.bus import unpack_item
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.channels import GripChannels
 from edge.sessions.grip.ports import Delivery, MemberKind
@@ -83,11 +84,12 @@ class GripEdge:
     post: Post
     settings: list[GripSettings]
     routes: dict[str, GripRouteSettings] = field(default_factory=dict)
-    deaf: bool = False
-    """What the bus brings is lost."""
+    lost: Callable[[Item], bool] = lambda item: False
+    """Items that do not come over the bus."""
 
     def heard(self, publication: Publication) -> None:
-        if not self.deaf:
+        assert isinstance(publication.payload, bytes)
+        if publication.payload.startswith(b"\xc1") or not self.lost(unpack_item(publication.payload)):
             self.channels.publication(publication)
 
     async def join(self, member: Guest, channel: str, *filters: str) -> None:
