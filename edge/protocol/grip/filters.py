@@ -47,7 +47,9 @@ def apply(
     counts for `build-id`, as in release 1.36 (its successor renders the one before).
     """
     content_filters = [name for name in names if name in _CONTENT]
-    form = getattr(item, kind)
+    form = item.socket if kind == "socket" else item.stream if kind == "stream" else item.response
+    if form is None:
+        return _DROPPED
     assumed = form.filters
     if assumed is not None and list(assumed) != content_filters:
         has, wants = ",".join(content_filters), ",".join(assumed)
@@ -123,7 +125,7 @@ def _skip_self(item: Item, meta: Mapping[str, str], channels: Channels) -> bool:
 
 def _skip_users(item: Item, meta: Mapping[str, str], channels: Channels) -> bool:
     user, users = meta.get("user"), item.meta.get("skip_users")
-    return bool(user and users) and user in [part.strip() for part in str(users).split(",")]
+    return bool(user and users) and user in [part.strip() for part in (users or "").split(",")]
 
 
 def _require_sub(item: Item, meta: Mapping[str, str], channels: Channels) -> bool:
@@ -148,8 +150,8 @@ def _rendered(names: Sequence[str], content: bytes, meta: Mapping[str, str], cha
 
 
 def _build_id(content: bytes, meta: Mapping[str, str], channels: Channels, prefix: str) -> bytes:
-    """``%I`` becomes the member's id: `id_format` from its metadata with the ids of its channels in it.
-    ``%(text)I`` becomes the text. With `id_encoding` hex both as hex digits."""
+    """``%I`` becomes the member's id: `id_format` from its metadata with the ids of its channels in it (made only when
+    it is asked for; Pushpin insists). ``%(text)I`` becomes the text. With `id_encoding` hex both as hex digits."""
     if "id_format" not in meta:
         raise WireError("build-id: no sub meta 'id_format'")
     encoding = meta.get("id_encoding")
@@ -209,7 +211,7 @@ def _argument(letter: bytes, argument: bytes | None) -> str:
     return argument.decode(errors="replace")
 
 
-_DIRECTIVE = re.compile(rb"%(?:(%)|\(((?:[^\\)]|\\.)+)\)(.)|([A-Za-z])|)", re.DOTALL)
+_DIRECTIVE = re.compile(rb"%(?:(%)|\(((?:[^\\)]|\\.)*)\)(.)|([A-Za-z])|)", re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -227,6 +229,6 @@ def expand(form: bytes, directive: Callable[[bytes, bytes | None], bytes]) -> by
             return directive(bare, None)
         if letter is None:
             raise WireError(f"no directive after '%' at position {match.start()}")
-        return directive(letter, _ESCAPED.sub(rb"\1", argument))
+        return directive(letter, _ESCAPED.sub(rb"\1", argument) or None)
 
     return _DIRECTIVE.sub(made, form)

@@ -37,7 +37,9 @@ _NOT_SHOWN_SOCKET = frozenset(
     ("content-type", "content-encoding", "keep-alive-interval", "content-bytes-accepted", "sec-websocket-extensions",
      "sec-websocket-accept")
 )  # fmt: skip
-_BREAKS = re.compile(r"[\r\n\0]+")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]+")
+_NO_TOKEN = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_PLAIN_TARGET = re.compile(r"[!-~]+")
 _TARGET_SAFE = "%/:=&?~#+!$,;'@()*[]|^{}`\\\"<>"
 
 AnswerKind = Literal["socket", "proxied", "held"]
@@ -165,21 +167,26 @@ def _forwarded(headers: Headers, client: str, scheme: str) -> Headers:
 
 
 def _head(method: str, target: str, host: str, fields: Headers) -> bytes:
-    lines = [b"%b %b HTTP/1.1\r\n" % (_BREAKS.sub("", method).encode("latin-1", "replace"), _target(target))]
-    lines.append(field_line("Host", host))
+    lines = [b"%b %b HTTP/1.1\r\n" % (_NO_TOKEN.sub("", method).encode(), _target(target)), field_line("Host", host)]
     lines += [field_line(name, value) for name, value in fields]
     return b"".join(lines)
 
 
 def _target(target: str) -> bytes:
-    """As the client wrote it, except for what would end the request line."""
-    return quote(target, safe=_TARGET_SAFE).encode()
+    """As the client wrote it, but for what would end the request line, or is not ASCII."""
+    if _PLAIN_TARGET.fullmatch(target):
+        return target.encode()
+    try:
+        raw = target.encode("latin-1")  # bytes as they came
+    except UnicodeEncodeError:
+        raw = target.encode(errors="replace")
+    return quote(raw, safe=_TARGET_SAFE).encode()
 
 
 def field_line(name: str, value: str) -> bytes:
-    """One field. Line breaks become a blank (RFC 9110 §5.5): nothing a value says can be a field of its own."""
+    """One field. Control characters become a blank (RFC 9110 §5.5): nothing a value says can be a field of its own.
+    What has no name is left out."""
     if not value.isprintable():
-        value = _BREAKS.sub(" ", value)
-    if not name.isprintable():
-        name = _BREAKS.sub("", name)
-    return f"{name}: {value}\r\n".encode("latin-1", "replace")
+        value = _CONTROLS.sub(" ", value)
+    name = _NO_TOKEN.sub("", name)
+    return f"{name}: {value}\r\n".encode("latin-1", "replace") if name else b""

@@ -244,25 +244,32 @@ def _status(headers: RawHeaders) -> Shown:
 
 
 def _links(headers: RawHeaders) -> tuple[Link | None, Link | None]:
+    """The last ``next`` and the last ``gone``; other relations are somebody else's."""
     next_link = gone_link = None
-    for element in elements(headers, b"grip-link"):
-        uri, rel, timeout = element.value, element.get("rel"), element.get("timeout")
-        if len(uri) <= 2 or not (uri[0] == "<" and uri[-1] == ">"):
-            raise WireError(f"Grip-Link must begin with <uri>, not {uri[:60]!r}")
-        uri = uri[1:-1]
-        if not _is_uri(uri):
-            raise WireError(f"Grip-Link has no valid URI: {uri[:60]!r}")
-        if rel == "next":
-            seconds = LINK_TIMEOUT_S if timeout is None else _seconds(timeout, "timeout of Grip-Link")
-            next_link = Link(uri, seconds)
-        elif rel == "gone":
-            gone_link = Link(uri)
+    for text in field_values(headers, b"grip-link"):
+        # Commas and semicolons are common in URIs (RFC 8288 has no trouble with them; Pushpin has).
+        before, *rest = _LINK.split(text)
+        if not rest or before.strip(" \t,"):
+            raise WireError(f"Grip-Link must begin with <uri>, not {text[:60]!r}")
+        for uri, parameters in zip(rest[::2], rest[1::2], strict=True):
+            if not _is_uri(uri):
+                raise WireError(f"Grip-Link has no valid URI: {uri[:60]!r}")
+            element = parse_parameters(parameters.strip(" \t,"), "Grip-Link")
+            rel, timeout = element.get("rel"), element.get("timeout")
+            if rel == "next":
+                seconds = LINK_TIMEOUT_S if timeout is None else _seconds(timeout, "timeout of Grip-Link")
+                next_link = Link(uri, seconds)
+            elif rel == "gone":
+                gone_link = Link(uri)
     return next_link, gone_link
+
+
+_LINK = re.compile("<([^>]*)>")
 
 
 def _is_uri(uri: str) -> bool:
     """An address, perhaps relative, that can lead to http or https; who asks for it escapes what needs to be."""
-    if _NOT_IN_URI.search(uri):
+    if not uri or _NOT_IN_URI.search(uri):
         return False
     try:
         parts = urlsplit(uri)
@@ -312,8 +319,8 @@ def _json_keep_alive(fields: Fields | None) -> KeepAlive | None:
         return None
     content, seconds = fields.content("content"), fields.number("timeout")
     mode = fields.one_of("mode", ("idle", "interval"))
-    if content is None:
-        raise fields.wrong("content", "is missing (or content-bin)")
+    if content is None:  # there is nothing to send
+        return None
     packed = content.encode() if isinstance(content, str) else content
     return KeepAlive(packed, max(KEEP_ALIVE_S if seconds is None else seconds, KEEP_ALIVE_MIN_S), mode != "interval")
 

@@ -25,6 +25,7 @@ from edge.protocol.grip.fields import from_base64
 LIFETIME_S = 3_600
 """Pushpin's."""
 CLOCK_SKEW_S = 60
+_PEM = "-----BEGIN"
 
 
 class GripSigner:
@@ -39,6 +40,10 @@ class GripSigner:
         self._claims = {"iss": issuer} if issuer else {}
         self._second = -1
         self._token = b""
+        try:
+            self.token(0)
+        except (jwt.PyJWTError, TypeError) as error:  # empty, or one that looks like the public half of a pair
+            raise WireError(f"the signing key cannot be used: {error}") from None
 
     def token(self, now_s: int) -> bytes:
         """The value of Grip-Sig at `now_s` (seconds since the epoch)."""
@@ -50,7 +55,7 @@ class GripSigner:
 
 
 def _signing_key(key: str) -> tuple[Any, str]:
-    if "-----BEGIN" not in key:
+    if _PEM not in key:
         return key_bytes(key), "HS256"
     try:
         loaded = load_pem_private_key(key.strip().encode(), password=None)
@@ -122,13 +127,13 @@ def _by_password(credentials: str, publishers: Mapping[str, str]) -> str:
         raise WireError("Basic credentials must be base64 of name:key, in UTF-8") from None
     # An unknown name costs the same comparison as a wrong key.
     key = publishers.get(name, "")
-    if not hmac.compare_digest(password.encode(), key.encode()) or not key:
+    if not hmac.compare_digest(password.encode(), key.encode()) or not key or _PEM in key:
         raise WireError("no publisher of this name has this key")
     return name
 
 
 def _checking_key(key: str) -> tuple[Any, str]:
-    if "-----BEGIN" not in key:
+    if _PEM not in key:
         return key_bytes(key), "HS256"
     try:
         loaded = load_pem_public_key(key.strip().encode())
