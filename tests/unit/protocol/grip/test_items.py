@@ -270,7 +270,12 @@ def written(item: Item) -> dict[str, Any]:
     form.update({"id": item.id, "prev-id": item.prev_id, "size": item.size})
     socket, stream, response = item.socket, item.stream, item.response
     if socket is not None:
-        sent = {"action": socket.action, "type": socket.kind, "code": socket.code, "reason": socket.reason}
+        sent: dict[str, Any] = {
+            "action": socket.action,
+            "type": socket.kind,
+            "code": socket.code,
+            "reason": socket.reason,
+        }
         form["formats"]["ws-message"] = {
             **sent,
             **content("content", socket.content),
