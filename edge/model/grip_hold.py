@@ -7,7 +7,7 @@ behaviour of its release 1.36 where that is silent.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.protocol.callbacks.events import Headers
@@ -107,8 +107,9 @@ class Places:
         return len(self._places)
 
     @property
-    def names(self) -> Collection[str]:
-        return self._places.keys()
+    def prev_ids(self) -> Mapping[str, str | None]:
+        """The newest id the client has, per channel; None: the backend gave none."""
+        return {name: place.prev_id for name, place in self._places.items()}
 
     def replace(self, channels: Sequence[HeldChannel], most: int) -> Change:
         """Hold these channels from now on, at most `most` of them (0: any number), and the implicit ones."""

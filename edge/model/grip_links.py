@@ -16,6 +16,7 @@ PER_SECOND = 1_000
 many leave a process in a second: a publication with a gap must not bring 10,000 holds down on a backend at once."""
 SPREAD = 0.1
 """Part of a link's timeout over which holds with different links are spread."""
+LEAST_TIMEOUT_S = 1.0
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -74,8 +75,9 @@ def idle_due_ms(now_ms: int, timeout_s: float, key: LinkKey) -> int:
     Holds with the same link come at the same moments, whenever they began, so that one request does for all; those
     with different links are spread evenly by what these say.
     """
-    earliest = now_ms + int(timeout_s * 1_000)
-    period = max(1, int(timeout_s * 1_000 * SPREAD))
+    timeout_ms = int(max(timeout_s, LEAST_TIMEOUT_S) * 1_000)
+    earliest = now_ms + timeout_ms
+    period = max(1, int(timeout_ms * SPREAD))
     phase = zlib.crc32(repr((key.route, key.uri)).encode()) % period
     return earliest + (phase - earliest) % period
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge.backend.origin_base import Origins
 from edge.clock import Clock
+from edge.sessions.grip.links import Links
 from edge.sessions.grip.ports import Channels, Held
 from edge.sessions.grip.ways import Ways
 from edge.telemetry.metrics import Metrics
@@ -52,6 +53,8 @@ class GripServices:
     held: HeldClients
     random: Callable[[], float]
     ways: Ways = field(init=False)
+    links: Links = field(init=False)
 
     def __post_init__(self) -> None:
         self.ways = Ways(self)
+        self.links = Links(self)
