@@ -190,6 +190,8 @@ class HttpExchange:
     # Inside.
 
     def _head(self, status: int, reason: str, headers: Headers, length: int | None) -> bytes:
+        if not 200 <= status <= 999:  # 1xx would be no answer at all; less or more is no status
+            status, reason = 502, ""
         asked = self._asked
         keep = self._carrier.keeps(asked.keep)
         if keep is not asked.keep:

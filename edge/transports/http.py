@@ -34,14 +34,13 @@ from typing import Any, cast
 import uvicorn
 
 from edge.protocol.callbacks.events import Headers
-from edge.protocol.chunked import BadChunk, ChunkedReader
 from edge.protocol.http_answer import Asked, Body, body_of, write_head
-from edge.protocol.http_request import BadRequest, Framing, allowed_trailers, read_framing, split_target
+from edge.protocol.http_request import BadRequest, Framing, read_framing, split_target
 from edge.transports.exchange import HttpExchange
 from edge.transports.handshake import Refusal, RequestHead, admit_request, believable
 from edge.transports.outbox import Outbox
 from edge.transports.reception import Reception, count_refusal
-from edge.transports.request_reader import HeadReader, HeadTooLarge
+from edge.transports.request_reader import BodyReader, HeadReader, HeadTooLarge
 from edge.transports.websocket import WebSocketConnection
 from edge.wheel import Alarm
 
@@ -107,8 +106,7 @@ class ClientHttp(asyncio.Protocol):
         self._reader: HeadReader | None = None
         self._alarm: Alarm | None = None
         self._exchange: HttpExchange | None = None
-        self._body: ChunkedReader | int = 0
-        """What is still to come of the request's body: its reader, or how many bytes."""
+        self._body: BodyReader | None = None
         self._rest = b""
         self._expected = False
         """The client waits to be told that its body is wanted."""
@@ -146,7 +144,7 @@ class ClientHttp(asyncio.Protocol):
         self._head_came()
         self._state = _LINGERING
         self._rest = b""
-        self._body = 0
+        self._body = None
         self._lose("client")
 
     def eof_received(self) -> bool:
@@ -154,6 +152,8 @@ class ClientHttp(asyncio.Protocol):
         self._state = _LINGERING
         self._lose("client")
         self.outbox.flush()
+        # The loop closes once everything is written; that may wait for a client which does not read.
+        self._care_for_the_end()
         return False
 
     def _lose(self, cause: str) -> None:
@@ -298,10 +298,10 @@ class ClientHttp(asyncio.Protocol):
         reception.exchanges += 1
         route.meters.connections.value += 1
         route.meters.connections_opened.value += 1
-        self._body = ChunkedReader() if framing.length is None else framing.length
-        self._state = _WAITING if framing.length == 0 else _BODY
+        self._body = None if framing.length == 0 else BodyReader(framing.length)
+        self._state = _WAITING if self._body is None else _BODY
         self._wanted = True
-        self._expected = framing.expects and framing.length != 0
+        self._expected = framing.expects and self._body is not None
         if reception.http_door is None:
             exchange.answer(502, "", [_TEXT], b"This route proxies HTTP, and nobody is there to do it.\n")
             return
@@ -309,6 +309,8 @@ class ClientHttp(asyncio.Protocol):
         if exchange.over:
             return
         exchange.listener = listener
+        if self.outbox.congested:
+            exchange.congested(True)
         if self._state is _WAITING:
             exchange.heard_all(())
         elif self._wanted:
@@ -323,29 +325,22 @@ class ClientHttp(asyncio.Protocol):
 
     def _read_body(self, data: bytes) -> bytes:
         self._expected = False  # it does not wait
-        trailers: Headers = ()
-        if isinstance(self._body, ChunkedReader):
-            try:
-                content, data = self._body.feed(data)
-            except BadChunk as bad:
-                self._bad_body(400, f"The request's body is not understood: {bad}.\n", "client")
-                return b""
-            done = self._body.done
-            if done:
-                trailers = believable(allowed_trailers(self._body.trailers), from_proxy=False)
-        else:
-            content, data = data[: self._body], data[self._body :]
-            self._body -= len(content)
-            done = not self._body
-        if done:
-            self._body = 0
+        body = self._body
+        assert body is not None
+        try:
+            content, data = body.feed(data)
+        except BadRequest as bad:
+            self._bad_body(bad.status, bad.text, "client")
+            return b""
+        if body.done:
+            self._body = None
             self._state = _WAITING
         exchange = self._exchange
         if exchange is not None:
             if content:
                 exchange.heard(content)
-            if done:
-                exchange.heard_all(trailers)
+            if body.done:
+                exchange.heard_all(believable(body.trailers, from_proxy=False) if body.trailers else ())
         return data
 
     def _bad_body(self, status: int, text: str, cause: str) -> None:
@@ -387,6 +382,8 @@ class ClientHttp(asyncio.Protocol):
             self._linger()
         else:
             self._state = _WAITING
+            if self.outbox.size() > AHEAD_BYTES:
+                self.outbox.flush()  # shows if it is taken
             if not self.outbox.congested:
                 self._next()
 
@@ -430,6 +427,8 @@ class ClientHttp(asyncio.Protocol):
         self._watch(SEND_SILENCE_S)
         if self._exchange is not None:
             self._exchange.congested(True)
+        elif self._state is _HEAD and self._reader is None:
+            self._state = _WAITING  # for the client to take its answer
 
     def resume_writing(self) -> None:
         self.outbox.congested = False
@@ -446,15 +445,18 @@ class ClientHttp(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self._mind_reading()
-        self._since = self._reception.care.now
-        self._least = self.outbox.size()
-        self._reception.care.see(self, LINGER_S)
+        self._care_for_the_end()
         if self._peer_eof or not self.transport.can_write_eof():
             self.transport.close()
         else:
             self.transport.write_eof()
 
     # Care
+
+    def _care_for_the_end(self) -> None:
+        self._since = self._reception.care.now
+        self._least = self.outbox.size()
+        self._reception.care.see(self, LINGER_S)
 
     def _watch(self, in_s: int) -> None:
         """See that `look` is called some time: it finds out itself what is due when."""

@@ -1,6 +1,6 @@
-"""Reads the head of one request: bytes in, until the empty line; llhttp (httptools) does the parsing.
+"""Reads one request: its head up to the empty line, which llhttp (httptools) parses, and its body up to its end.
 
-One reader lives from a request's first byte to the end of its head, so that connections which wait, for their next
+One head reader lives from a request's first byte to the end of its head, so that connections which wait, for their next
 request or for an answer, hold no parser. It is fed up to the empty line and not a byte further: what is behind it, a
 body, frames, or another request, is somebody else's.
 """
@@ -12,7 +12,8 @@ from typing import Any
 import httptools
 
 from edge.protocol.callbacks.events import Headers
-from edge.protocol.http_request import BadRequest
+from edge.protocol.chunked import BadChunk, ChunkedReader
+from edge.protocol.http_request import BadRequest, allowed_trailers
 from edge.sessions.routes import HeadBounds
 
 TARGET_BYTES = 8_192
@@ -65,10 +66,6 @@ class HeadReader:
         """As the client wrote it."""
         return self._target.decode("latin-1")
 
-    @property
-    def headers(self) -> Headers:
-        return self.fields
-
     def feed(self, data: bytes) -> int:
         """Take what belongs to the head; how much that was. Raises `BadRequest`; the reader is of no use then."""
         probe = self._tail + data
@@ -113,3 +110,31 @@ class HeadReader:
         self.method = self._parser.get_method().decode("ascii")
         self.version = self._parser.get_http_version()
         self.complete = True
+
+
+class BodyReader:
+    """The body of one request, of `length` bytes or chunked (None), in whatever pieces it comes."""
+
+    __slots__ = ("_chunked", "_left", "done", "trailers")
+
+    def __init__(self, length: int | None) -> None:
+        self._chunked = ChunkedReader() if length is None else None
+        self._left = length or 0
+        self.done = False
+        self.trailers: Headers = ()
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Content, and what lies behind the end. Raises `BadRequest`."""
+        if self._chunked is None:
+            content, data = data[: self._left], data[self._left :]
+            self._left -= len(content)
+            self.done = not self._left
+            return content, data
+        try:
+            content, data = self._chunked.feed(data)
+        except BadChunk as bad:
+            raise BadRequest(400, f"The request's body is not understood: {bad}.\n") from None
+        if self._chunked.done:
+            self.done = True
+            self.trailers = allowed_trailers(self._chunked.trailers)
+        return content, data

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import h11
 
 from edge.protocol.callbacks.events import ClientRequest, Headers
 from edge.sessions.connection import ClientExchange
 from edge.sessions.routes import RouteHandle
+from edge.transports.http import ClientHttp
+from tests.support.listener import Listener
 from tests.support.raw_websocket import DEADLINE_S, RawClient, dial
 
 
@@ -159,12 +161,18 @@ async def http_client(port: int, receive_bytes: int = 0) -> AsyncIterator[HttpCl
 
 
 @contextlib.asynccontextmanager
-async def tls_client(port: int, context: ssl.SSLContext) -> AsyncIterator[HttpClient]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+async def talking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncIterator[HttpClient]:
+    """The same over any connection."""
     try:
         yield HttpClient(RawClient(reader, writer))
     finally:
         writer.transport.abort()
+
+
+def http_connections(listener: Listener) -> list[ClientHttp]:
+    """The connections that are no WebSockets (yet)."""
+    connections: set[Any] = set(listener.server.server_state.connections)
+    return [each for each in connections if isinstance(each, ClientHttp)]
 
 
 def get(path: str = "/", *extra: str, method: str = "GET", version: str = "1.1") -> bytes:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
 
 import httpx
 import pytest
 
 from edge.config import EdgeSettings, LimitSettings, RouteSettings
-from edge.transports.http import ClientHttp
-from tests.support.http_hall import HttpHall, Visit, echo, get, hold, http_client, post, post_chunked
-from tests.support.listener import Hall, Listener, listening, until
+from tests.support.http_hall import HttpHall, Visit, echo, get, hold, http_client, http_connections, post, post_chunked
+from tests.support.listener import Hall, listening, until
 from tests.support.raw_websocket import client_frame, handshake
 
 GRIP = RouteSettings(protocol="grip")
@@ -26,11 +24,6 @@ def answering(
         visit.client.answer(status, reason, headers or [], body)
 
     return answer
-
-
-def http_connections(listener: Listener) -> list[ClientHttp]:
-    connections: set[Any] = set(listener.server.server_state.connections)
-    return [each for each in connections if isinstance(each, ClientHttp)]
 
 
 async def visit_of(hall: HttpHall, number: int) -> Visit:
