@@ -130,10 +130,11 @@ class Fields:
         return float(value)
 
     def integer(self, name: str, low: int, high: int) -> int | None:
+        """Fractions are cut off, as in Pushpin."""
         number = self.number(name)
         if number is None:
             return None
-        if not number.is_integer() or not low <= number <= high:
+        if not low <= number <= high:
             raise self.wrong(name, f"must be an integer from {low} to {high}")
         return int(number)
 

@@ -68,6 +68,7 @@ class Item:
     response: ResponseFormat | None = None
 
 
+SIZE_MAX = 1_000_000_000
 PATCH_DEPTH = 64
 """Deepest nesting of a `body-patch`."""
 CONTROL_BYTES = 125
@@ -78,10 +79,11 @@ def parse_item(fields: object, channel: str | None = None, *, binary: bool = Fal
     """An item as it came out of JSON, or, `binary`, out of a tnetstring. `channel`: what it was published to, where
     the transport says so; else the item must. Its formats are in `formats`, or in the item itself.
 
-    Raises FieldError. Formats, fields and meanings nobody knows are ignored, and so is an action that a format does
-    not have but another one does, as in Pushpin. Refused beyond Pushpin: an empty channel, header names and values
-    that are none, control frames that are too long, base64 with other letters, a `body-patch` of more than
-    `PATCH_DEPTH` levels.
+    Raises FieldError. Formats and fields nobody knows are ignored, and so is an action that a format does not have but
+    another one does, as in Pushpin. Null stands for a field left out, which Pushpin refuses. Refused beyond Pushpin,
+    which then sends something else or nothing: an empty channel, status codes below 200, header names and values that
+    are none, text that is not UTF-8, pings and pongs that are too long, base64 with other letters, a `body-patch` of
+    more than `PATCH_DEPTH` levels. Close codes that nobody may send become 1000, and long close reasons are cut.
     """
     item = Fields(fields, binary=binary)
     formats = item.inner("formats")
@@ -98,7 +100,7 @@ def parse_item(fields: object, channel: str | None = None, *, binary: bool = Fal
         item.text("prev-id"),
         item.flag("no-seq"),
         item.texts("meta"),
-        item.integer("size", 0, 1_000_000_000),
+        item.integer("size", 0, SIZE_MAX),
         None if socket is None else _socket_format(socket),
         None if stream is None else _stream_format(stream),
         None if response is None else _response_format(response),
@@ -111,9 +113,8 @@ _ACTIONS = ("send", "close", "hint", "refresh")
 def _socket_format(fields: Fields) -> SocketFormat | None:
     match fields.one_of("action", _ACTIONS):
         case "close":
-            code, reason = fields.integer("code", 0, 65_535), fields.text("reason") or ""
-            if len(reason.encode()) > CONTROL_BYTES - 2:
-                raise fields.wrong("reason", f"must be at most {CONTROL_BYTES - 2} bytes of UTF-8 (RFC 6455)")
+            code, reason = fields.integer("code", 0, SIZE_MAX), fields.text("reason") or ""
+            reason = reason.encode()[: CONTROL_BYTES - 2].decode(errors="ignore")
             return SocketFormat("close", code=1000 if code is None else sendable_code(code), reason=reason)
         case "refresh":
             return SocketFormat("refresh")
