@@ -11,13 +11,16 @@ import gc
 import logging
 import os
 import platform
+import random
 import signal
 from asyncio import Future
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 from edge.backend.client import BackendClient
+from edge.backend.origins import BackendOrigins
 from edge.clock import SystemClock
 from edge.config import GripRouteSettings, RouteSettings, Settings
 from edge.control.app import control_app
@@ -27,9 +30,14 @@ from edge.lifecycle.server import Listener
 from edge.lifecycle.worker import WorkerContext
 from edge.model.phases import Phase
 from edge.sessions.channels import ChannelPolicies
+from edge.sessions.doors import Doors
 from edge.sessions.grip.channels import GripChannels, is_grip
+from edge.sessions.grip.door import GripDoor
+from edge.sessions.grip.ports import Held
 from edge.sessions.grip.publisher import ItemPublisher
+from edge.sessions.grip.services import GripServices, HeldClients
 from edge.sessions.hub import Hub
+from edge.sessions.local_session import LocalSession
 from edge.sessions.operations import LocalOperations
 from edge.sessions.ownership import Ownership
 from edge.sessions.post import Post
@@ -94,8 +102,27 @@ class Edge:
         )
         post.receivers, post.recover = grip.receivers, grip.recover
         self._items = ItemPublisher(store, post, self._metrics, lambda: self._settings.grip)
+        self._origins = BackendOrigins(clock, self._wheel, self._metrics, loop)
+        self._held = HeldClients()
+        grip_door = GripDoor(
+            GripServices(
+                clock=clock,
+                wheel=self._wheel,
+                metrics=self._metrics,
+                origins=self._origins,
+                channels=self._grip_channels,
+                releases=services.releases,
+                held=self._held,
+                random=random.random,
+            )
+        )
         self._reception = Reception(
-            settings.edge, self._routes, FrontDoor(services), wheel=self._wheel, clock=clock, loop=loop
+            settings.edge,
+            self._routes,
+            Doors(FrontDoor(services), grip_door),
+            wheel=self._wheel,
+            clock=clock,
+            loop=loop,
         )
         self._ownership = Ownership(
             services,
@@ -185,8 +212,11 @@ class Edge:
         services = self._services
         for session in services.registry:
             session.leave_now()
+        for held in self._held:
+            held.leave_now()
         await self._ownership.stop()
         self._backends.close()
+        self._origins.close()
         await self._public.stop()
         await self._control.stop()
         await self._inward.stop()
@@ -203,20 +233,20 @@ class Edge:
         self._public.stop_accepting()
 
     def clients(self) -> int:
-        return sum(1 for session in self._services.registry if session.model.phase in CLOSABLE)
+        return sum(1 for _ in self._closable())
 
     def close_clients(self, count: int) -> None:
-        for session in self._services.registry:
-            if count <= 0:
-                return
-            if session.model.phase in CLOSABLE:
-                session.leave(1012, "service restart", "drain")
-                count -= 1
+        for client in islice(self._closable(), count):
+            client.leave(1012, "service restart", "drain")
 
     def unfinished(self) -> int:
-        return len(self._services.registry)
+        return len(self._services.registry) + len(self._held)
 
     # Inside.
+
+    def _closable(self) -> Iterator[LocalSession | Held]:
+        yield from (session for session in self._services.registry if session.model.phase in CLOSABLE)
+        yield from (held for held in self._held if held.closable)
 
     def _publication(self, publication: Publication) -> None:
         if is_grip(publication.channel):
