@@ -122,7 +122,6 @@ class HttpConnection(asyncio.Protocol):
         "_heads",
         "_heard",
         "_keep",
-        "_limits",
         "_now_ms",
         "_owner",
         "_parser",
@@ -134,6 +133,7 @@ class HttpConnection(asyncio.Protocol):
         "asked_ms",
         "busy",
         "idle_since_ms",
+        "limits",
         "usable",
     )
 
@@ -148,7 +148,6 @@ class HttpConnection(asyncio.Protocol):
         self._owner = owner
         self._now_ms = clock.monotonic_ms
         self._wheel = wheel
-        self._limits = limits
         self._heads = KnownHeads() if heads is None else heads
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
@@ -158,6 +157,7 @@ class HttpConnection(asyncio.Protocol):
         self._borrower: Borrower | None = None
         self._heard = False
         self._unsent = False
+        self.limits = limits
         self.asked_ms = 0
         """When the last request was sent."""
         self.idle_since_ms: int | None = None
@@ -266,7 +266,7 @@ class HttpConnection(asyncio.Protocol):
             self._finish(data if first else b"")
         elif self._problem is not None:
             self._fail("garbage", self._problem)
-        elif self._quiet > self._limits.header_bytes:
+        elif self._quiet > self.limits.header_bytes:
             self._fail("garbage", "the answer's headers are too large")
 
     def eof_received(self) -> None:
@@ -300,10 +300,10 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._complete:
             return
-        if self._quiet > self._limits.header_bytes:
+        if self._quiet > self.limits.header_bytes:
             # All bytes so far were headers, but for what of the body came in the same read: look closer.
             size = sum([len(name) + len(value) + 4 for name, value in self._headers])
-            if size > self._limits.header_bytes:
+            if size > self.limits.header_bytes:
                 self._problem = "the answer's headers are too large"
         self._headers_done = True
         self._quiet = 0
@@ -313,7 +313,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._quiet = 0
         self._body_size += len(body)
-        if self._body_size > self._limits.body_bytes:
+        if self._body_size > self.limits.body_bytes:
             self._problem = "the answer is too large"
             self._body.clear()
         if self._problem is None:

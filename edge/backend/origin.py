@@ -142,7 +142,7 @@ class BackendOrigin:
         self._heads = KnownHeads()
         self.used_ms = self._now_ms()
         self._route = route
-        self.update(route)
+        self._limits = AnswerLimits(body_bytes=route.grip.answer_bytes, header_bytes=HEADER_BYTES)
 
     # -- what callers ask --------------------------------------------------------------------------------------
 
@@ -176,10 +176,16 @@ class BackendOrigin:
     # -- what the table of origins asks ------------------------------------------------------------------------
 
     def update(self, route: RouteSettings) -> None:
-        """The route's settings have changed (a reload)."""
+        """The route's settings may have changed (a reload)."""
+        if route is self._route:
+            return
         self._route = route
-        self._limits = AnswerLimits(body_bytes=route.grip.answer_bytes, header_bytes=HEADER_BYTES)
-        self._heads.clear()
+        limits = AnswerLimits(body_bytes=route.grip.answer_bytes, header_bytes=HEADER_BYTES)
+        if limits != self._limits:
+            self._limits = limits
+            self._heads.clear()
+            for connection in self._connections:
+                connection.limits = limits
 
     @property
     def quiet(self) -> bool:
