@@ -116,7 +116,6 @@ class HttpConnection(asyncio.Protocol):
         "_body_size",
         "_borrower",
         "_complete",
-        "_due_ms",
         "_headers",
         "_headers_done",
         "_heads",
@@ -132,9 +131,11 @@ class HttpConnection(asyncio.Protocol):
         "_wheel",
         "asked_ms",
         "busy",
-        "idle_since_ms",
+        "due_ms",
+        "ended_ms",
         "limits",
         "usable",
+        "used",
     )
 
     def __init__(
@@ -153,15 +154,18 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._alarm: Alarm | None = None
         self._alarm_ms = 0
-        self._due_ms = 0
         self._borrower: Borrower | None = None
         self._heard = False
         self._unsent = False
         self.limits = limits
         self.asked_ms = 0
         """When the last request was sent."""
-        self.idle_since_ms: int | None = None
-        """When the last answer ended; None: there was none yet."""
+        self.due_ms = 0
+        """When its answer must be whole; of an idle connection, when it closes."""
+        self.ended_ms = 0
+        """When the last answer ended, if the connection is `used`."""
+        self.used = False
+        """It has carried an answer."""
         self.busy = False
         self.usable = False
         self._reset()
@@ -185,7 +189,7 @@ class HttpConnection(asyncio.Protocol):
         self.busy = True
         self._heard = False
         self.asked_ms = now_ms
-        self._due_ms = deadline_ms
+        self.due_ms = deadline_ms
         if self._alarm is None or deadline_ms < self._alarm_ms:
             self._arm(now_ms)
         self._transport.write(request)
@@ -211,9 +215,10 @@ class HttpConnection(asyncio.Protocol):
         self.busy = False
         self._borrower = None
         self._transport.set_protocol(self)
-        self.idle_since_ms = now = self._now_ms()
+        self.used = True
+        self.ended_ms = now = self._now_ms()
         if keep:
-            self._due_ms = now + IDLE_MS
+            self.due_ms = now + IDLE_MS
             self._arm(now)
         else:
             self._drop()
@@ -238,7 +243,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(0)  # `pause_writing` says that not all of a request is out
         self.usable = True
         now = self._now_ms()
-        self._due_ms = now + IDLE_MS
+        self.due_ms = now + IDLE_MS
         self._arm(now)
         self._owner.made(self)
 
@@ -359,10 +364,11 @@ class HttpConnection(asyncio.Protocol):
 
     def _done(self, answer: Answer, keep: bool) -> None:
         self.busy = False
-        self.idle_since_ms = now = self._now_ms()
+        self.used = True
+        self.ended_ms = now = self._now_ms()
         # An answer that came before the request was out: the rest of the request would be read as another one.
         if keep and not self._unsent:
-            self._due_ms = now + IDLE_MS
+            self.due_ms = now + IDLE_MS
         else:
             self._drop()
         self._owner.answered(self, answer)
@@ -371,9 +377,8 @@ class HttpConnection(asyncio.Protocol):
         was_busy, self.busy = self.busy, False
         self._drop()
         if was_busy:
-            idle_since = self.idle_since_ms
-            kept = idle_since is not None and not self._heard
-            stale = kept and idle_since is not None and self.asked_ms - idle_since >= STALE_MS
+            kept = self.used and not self._heard
+            stale = kept and self.asked_ms - self.ended_ms >= STALE_MS
             self._owner.failed(self, Failure(kind, phrase, stale, kept, not self._unsent))
 
     def _drop(self) -> None:
@@ -386,13 +391,13 @@ class HttpConnection(asyncio.Protocol):
         # nor does one that is used all the time.
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm_ms = min(self._due_ms, now_ms + IDLE_MS)
+        self._alarm_ms = min(self.due_ms, now_ms + IDLE_MS)
         self._alarm = self._wheel.at(self._alarm_ms, self._rang)
 
     def _rang(self) -> None:
         self._alarm = None
         now = self._now_ms()
-        if now < self._due_ms:
+        if now < self.due_ms:
             self._arm(now)
         elif self.busy:
             self._fail("timeout", "no answer in time")

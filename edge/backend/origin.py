@@ -66,14 +66,13 @@ class Waiting(Protocol):
 
 
 class AskConnection(HttpConnection):
-    """A connection, and whose request it carries. `asker`: None while it carries none, or when nobody cares."""
+    """A connection, and whose whole request it carries. `asker`: None when nobody cares; `request`: empty while it
+    carries none."""
 
-    __slots__ = ("asker", "asking", "request", "timeout_ms")
+    __slots__ = ("asker", "request")
 
     asker: Asker | None
-    asking: bool
     request: bytes
-    timeout_ms: int
 
 
 class WaitingAsk:
@@ -114,9 +113,12 @@ class BackendOrigin:
         "_dials",
         "_heads",
         "_idle",
+        "_in_flight",
         "_limits",
         "_meters",
         "_now_ms",
+        "_observe",
+        "_requests",
         "_route",
         "_waiting",
         "used_ms",
@@ -126,7 +128,10 @@ class BackendOrigin:
         self._context = context
         self._now_ms = context.clock.monotonic_ms
         self._dialer = dialer
-        self._meters = context.metrics.route(route.name, "")
+        self._meters = meters = context.metrics.route(route.name, "")
+        self._requests = meters.requests
+        self._in_flight = meters.in_flight
+        self._observe = meters.request_seconds.observe
         self._idle: list[AskConnection] = []
         self._connections: set[AskConnection] = set()
         # Both in the order they came, by the identity of asker or stream, so that any of them can be forgotten.
@@ -213,23 +218,10 @@ class BackendOrigin:
     def ask_on(self, connection: AskConnection, request: bytes, asker: Asker, timeout_ms: int) -> None:
         self.used_ms = now = self._now_ms()
         connection.asker = asker
-        connection.asking = True
         connection.request = request
-        connection.timeout_ms = timeout_ms
-        meters = self._meters
-        meters.requests.value += 1
-        meters.in_flight.value += 1
+        self._requests.value += 1
+        self._in_flight.value += 1
         connection.send(request, now, now + timeout_ms)
-
-    def _back(self, connection: AskConnection) -> Asker | None:
-        """The request on `connection` is over. Who is to be told, if anybody."""
-        asker, connection.asker = connection.asker, None
-        connection.asking = False
-        connection.request = b""
-        meters = self._meters
-        meters.in_flight.value -= 1
-        meters.request_seconds.observe((self._now_ms() - connection.asked_ms) / 1000)
-        return asker
 
     def tell(self, asker: Asker, failure: Unanswered) -> None:
         """Tell `asker`; a mistake of one must not end the others' requests."""
@@ -341,7 +333,7 @@ class BackendOrigin:
             if queues:
                 queues[0].popitem(last=False)[1].refuse(failure)
             return
-        if any(connection.asking for connection in self._connections):
+        if any(connection.request for connection in self._connections):
             queues = [self._again]
         self._refuse(queues, failure)
 
@@ -349,15 +341,17 @@ class BackendOrigin:
         context = self._context
         connection = AskConnection(cast(ConnectionOwner, self), context.clock, context.wheel, self._limits, self._heads)
         connection.asker = None
-        connection.asking = False
         connection.request = b""
-        connection.timeout_ms = 0
         return connection
 
     # -- what connections report (ConnectionOwner) -------------------------------------------------------------
 
     def answered(self, connection: AskConnection, answer: Answer) -> None:
-        asker = self._back(connection)
+        asker = connection.asker
+        connection.asker = None
+        connection.request = b""
+        self._in_flight.value -= 1
+        self._observe((connection.ended_ms - connection.asked_ms) / 1000)
         if connection.usable:
             if self._waiting:
                 self._offer(connection)
@@ -370,8 +364,11 @@ class BackendOrigin:
                 _log.exception("route %s: an answer could not be taken in", self._route.name)
 
     def failed(self, connection: AskConnection, failure: Failure) -> None:
-        request, timeout_ms = connection.request, connection.timeout_ms
-        asker = self._back(connection)
+        request, timeout_ms = connection.request, connection.due_ms - connection.asked_ms
+        asker, connection.asker = connection.asker, None
+        connection.request = b""
+        self._in_flight.value -= 1
+        self._observe((self._now_ms() - connection.asked_ms) / 1000)
         if asker is None:
             return
         if failure.kept and failure.kind == "reset":
@@ -396,14 +393,14 @@ class BackendOrigin:
 
     def began(self) -> None:
         self.used_ms = self._now_ms()
-        self._meters.requests.value += 1
-        self._meters.in_flight.value += 1
+        self._requests.value += 1
+        self._in_flight.value += 1
 
     def over(self, connection: AskConnection, kind: str) -> None:
-        self._meters.in_flight.value -= 1
+        self._in_flight.value -= 1
         if kind:
             self._meters.request_failures[kind].value += 1
-        self._meters.request_seconds.observe((self._now_ms() - connection.asked_ms) / 1000)
+        self._observe((self._now_ms() - connection.asked_ms) / 1000)
         if connection.usable:
             self._offer(connection)
 

@@ -254,7 +254,7 @@ class StreamExchange(Borrower):
         self._lost = True
         if isinstance(exc, BrokenPipeError):
             self._unsent = True  # only a write can have said so
-        kept = connection.idle_since_ms is not None
+        kept = connection.used
         if kept and not self._heard and not self._body_left and self._listener is not None:
             self._start_again()
         else:
