@@ -104,7 +104,8 @@ class Origin(Protocol):
     others wait their turn, and fail with kind ``full`` when they have waited `connect_s`."""
 
     def ask(self, request: bytes, asker: Asker, timeout_s: float) -> None:
-        """Send a whole request; the whole answer is told to `asker` within `timeout_s`, counted from its sending."""
+        """Send a whole request (not HEAD: its answer looks unfinished); the whole answer is told to `asker` within
+        `timeout_s`, counted from its sending. Past `grip.answer_bytes` of body it fails with ``garbage``."""
         ...
 
     def forget(self, asker: Asker) -> None:

@@ -21,6 +21,7 @@ from edge.backend.backlog import Backlog
 from edge.backend.base import Mailbox, Refused, Release
 from edge.backend.context import Context
 from edge.backend.dialer import Dialer, Target
+from edge.backend.heads import KnownHeads
 from edge.backend.http11 import Answer, Failure, HttpConnection
 from edge.backend.letters import Group, Letter
 from edge.backend.outcomes import Outcomes
@@ -95,6 +96,7 @@ class Pool:
         self._throttle = Throttle(route.pool.slots)
         self._outcomes = Outcomes(context, self._meters)
         self._backlog = Backlog(context, route, release, self._outcomes)
+        self._heads = KnownHeads()
         self._idle: list[HttpConnection] = []
         self._shipments: dict[HttpConnection, Shipment] = {}
         self._connections: set[HttpConnection] = set()
@@ -259,7 +261,7 @@ class Pool:
 
     def _new_connection(self) -> HttpConnection:
         context = self._context
-        return HttpConnection(self, context.clock, context.wheel, context.limits)
+        return HttpConnection(self, context.clock, context.wheel, context.limits, self._heads)
 
     def _ship(self, connection: HttpConnection, group: Group, now: int) -> None:
         context = self._context

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
@@ -28,6 +29,8 @@ _log = logging.getLogger("holdfast.backend")
 
 HEADER_BYTES = 65_536
 """Status line and headers of an answer; also its trailers, and what chunks carry between two parts of the body."""
+LEFT_BYTES = 262_144
+"""Read at once from a connection that was reset."""
 PENDING_BYTES = 65_536
 """Of the request's body that may wait for a connection before the sender is told to pause."""
 
@@ -252,13 +255,30 @@ class StreamExchange(Borrower):
         if connection is None:
             return
         self._lost = True
-        if isinstance(exc, BrokenPipeError):
-            self._unsent = True  # only a write can have said so
+        if isinstance(exc, ConnectionError):
+            if isinstance(exc, BrokenPipeError):
+                self._unsent = True  # only a write can have said so
+            self._read_what_is_left()
+            if self._connection is None:
+                return
         kept = connection.used
         if kept and not self._heard and not self._body_left and self._listener is not None:
             self._start_again()
         else:
             self._fail("reset", "connection closed before the answer" if exc is None else "connection reset")
+
+    def _read_what_is_left(self) -> None:
+        """A backend that refuses a request while it is being sent answers and closes, which resets the connection. A
+        write that meets the reset keeps the loop from reading the answer; the kernel still has it."""
+        transport = self._transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:
+            return
+        sock = transport.get_extra_info("socket")
+        try:
+            while self._connection is not None and (data := os.read(sock.fileno(), LEFT_BYTES)):
+                self.data_received(data)
+        except OSError:
+            return
 
     # -- the parser's side -------------------------------------------------------------------------------------
 

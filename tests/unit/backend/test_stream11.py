@@ -202,6 +202,27 @@ async def test_an_early_refusal_is_read_although_the_connection_is_reset_behind_
             assert (await heard.whole()).status == 413
 
 
+async def test_an_early_refusal_is_read_although_a_write_meets_the_reset_first() -> None:
+    async def serve(line: Line) -> None:
+        line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await go.wait()
+        line.writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    go = asyncio.Event()
+    async with scene(serve) as s:
+        heard = s.stream(POST % 1_000_000, b"x" * 1_000, complete=False)
+        assert heard.upstream is not None
+        heard.upstream.pause()
+        await wait_until(lambda: s.server.open == 1, "the server has the connection")
+        go.set()
+        await wait_until(lambda: s.server.open == 0, "the server has answered and closed")
+        for _ in range(50):
+            heard.upstream.send(b"x" * 1_000)
+            await asyncio.sleep(0)
+        assert (await heard.whole()).status == 413
+        assert heard.data == b"no"
+
+
 async def test_a_backend_that_is_slow_to_take_a_body_pauses_its_sender() -> None:
     async def serve(line: Line) -> None:
         await line.head()
