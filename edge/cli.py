@@ -1,4 +1,4 @@
-"""The command line: ``holdfast serve | check | version``.
+"""The command line: ``holdfast serve | check | publish | version``.
 
 Owns flags, their words, and exit codes: 0, 2 for wrong settings or usage, 1 for everything else. It imports the
 settings only; what a command needs beyond them is imported when it runs, so that ``--help`` is quick.
@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.commands import publish
 from edge.config import EdgeSettings, Secret, Settings
 from edge.config.crosscheck_grip import CALLBACKS_ONLY, GRIP_ONLY
 from edge.config.loader import load
@@ -109,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
         _add_settings(command)
     serve.set_defaults(run=_serve)
     check.set_defaults(run=_check)
+    publishing = commands.add_parser(
+        "publish",
+        help="publish to a channel of GRIP routes",
+        description="Publish to a channel of GRIP routes, on this edge and all others of its Redis.",
+        formatter_class=form,
+        allow_abbrev=False,
+    )
+    publish.add_arguments(publishing)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
     # For the supervisor only: no help, so it is not listed.
