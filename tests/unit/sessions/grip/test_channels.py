@@ -297,6 +297,7 @@ async def test_after_a_restart_of_redis_members_hear_items_again(
     redis_server.kill()
     redis_server.restart(keep_data=True)
     await wait_until(lambda: unknown.told_missed == ["unknown"], "the bus is back")
+    await wait_until(lambda: edge.store.health().up, "commands are answered again")
     await edge.publisher.publish([item("2", "2", "1", channel="known"), item("x", channel="unknown")])
     await until_read(known, "1", "2")
     await until_read(unknown, "x")
@@ -317,6 +318,7 @@ async def test_without_redis_a_subscription_waits_and_stands_when_redis_is_back(
     assert await edge.channels.last_id("room") is None
     redis_server.restart(keep_data=True)
     await asyncio.wait_for(asyncio.shield(standing), 30)
+    await wait_until(lambda: edge.store.health().up, "commands are answered again")
     await edge.publisher.publish([item("x")])
     await until_read(guest, "x")
     assert edge.metrics.process.items_published["failed"].value == 1
