@@ -22,8 +22,9 @@ from typing import Any
 from edge.backend.client import BackendClient
 from edge.backend.origins import BackendOrigins
 from edge.clock import SystemClock
-from edge.config import GripRouteSettings, RouteSettings, Settings
+from edge.config import GripRouteSettings, GripSettings, RouteSettings, Settings
 from edge.control.app import control_app
+from edge.control.zmq_inputs import ZmqInputs
 from edge.errors import HoldfastError, StoreUnavailable
 from edge.ids import new_edge_id
 from edge.lifecycle.server import Listener
@@ -131,6 +132,9 @@ class Edge:
             find_route=self._find_route,
             on_lost=self._declared_dead,
         )
+        # The sockets can be bound once only: the first worker takes items for all.
+        inputs = settings.grip if context.index == 0 else GripSettings()
+        self._zmq = ZmqInputs(inputs, self._items, self._metrics, clock)
         operations = LocalOperations(
             services, self._route_settings, items=self._items, drain=context.ask_drain, readiness=self.readiness
         )
@@ -177,6 +181,7 @@ class Edge:
             await services.store.start(listener)
         except StoreUnavailable as error:
             _log.error("starting without Redis: %s", error)
+        self._zmq.start()
         await self._ownership.start()
         self._keep_releases()
         self._watch_lag(services.clock.monotonic_ms())
@@ -214,6 +219,7 @@ class Edge:
             session.leave_now()
         for held in self._held:
             held.leave_now()
+        await self._zmq.stop()
         await self._ownership.stop()
         self._backends.close()
         self._origins.close()
