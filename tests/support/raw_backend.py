@@ -67,8 +67,8 @@ class RawBackend:
 
 
 @contextlib.asynccontextmanager
-async def raw_backend(respond: Respond) -> AsyncIterator[RawBackend]:
-    """Serve on a port of the system's choice until the block ends; connections still open then are cut."""
+async def raw_backend(respond: Respond, port: int = 0) -> AsyncIterator[RawBackend]:
+    """Serve on `port` (0: the system's choice) until the block ends; connections still open then are cut."""
     backend = RawBackend(respond)
     writers: set[asyncio.StreamWriter] = set()
 
@@ -80,7 +80,7 @@ async def raw_backend(respond: Respond) -> AsyncIterator[RawBackend]:
         writers.discard(writer)
         writer.close()
 
-    server = await asyncio.start_server(serve, LOOPBACK, 0)
+    server = await asyncio.start_server(serve, LOOPBACK, port)
     backend.port = server.sockets[0].getsockname()[1]
     try:
         yield backend
