@@ -121,6 +121,7 @@ class Edge:
             settings.edge,
             self._routes,
             Doors(FrontDoor(services), grip_door),
+            http_door=grip_door,
             wheel=self._wheel,
             clock=clock,
             loop=loop,

@@ -1,16 +1,17 @@
-"""The door to GRIP routes: a WebSocket handshake becomes a `GripSocket`."""
+"""The door to GRIP routes: a WebSocket handshake becomes a `GripSocket`, an HTTP request an `Exchange`."""
 
 from __future__ import annotations
 
 from edge.protocol.callbacks.events import ClientRequest
-from edge.sessions.connection import Connection, ConnectionListener
+from edge.sessions.connection import ClientExchange, Connection, ConnectionListener, ExchangeListener
+from edge.sessions.grip.exchange import Exchange
 from edge.sessions.grip.services import GripServices
 from edge.sessions.grip.socket import GripSocket
 from edge.sessions.routes import RouteHandle
 
 
 class GripDoor:
-    """`Door` of GRIP routes."""
+    """`Door` and `HttpDoor` of GRIP routes."""
 
     __slots__ = ("_services",)
 
@@ -23,3 +24,10 @@ class GripDoor:
         socket = GripSocket(self._services, route, connection, request)
         socket.begin()
         return socket
+
+    def exchange(
+        self, client: ClientExchange, route: RouteHandle, request: ClientRequest, length: int | None
+    ) -> ExchangeListener:
+        exchange = Exchange(self._services, route, client, request, length)
+        exchange.begin()
+        return exchange
