@@ -6,21 +6,23 @@ names a subscription asked for that nobody knows do nothing, as in Pushpin.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from edge.errors import WireError
 from edge.facts import fact
+from edge.protocol.grip.directives import Template, expand
 from edge.protocol.grip.items import CONTROL_BYTES, Item
 
 FILTERS_MAX = 5
 """More for one channel are refused by Pushpin 2."""
 NAMES = ("skip-self", "skip-users", "require-sub", "build-id", "var-subst")
 FormatKind = Literal["socket", "stream", "response"]
+Meta = Mapping[str, str]
 Channels = Collection[str] | Mapping[str, str | None]
 """All channels of a member (full names), as a mapping with the ids it has up to now where it knows them."""
+_CONTENT = ("build-id", "var-subst")
 
 
 @fact
@@ -35,123 +37,170 @@ _DROPPED = Dropped()
 
 
 def apply(
-    names: Sequence[str], item: Item, kind: FormatKind, meta: Mapping[str, str], channels: Channels, prefix: str = ""
+    names: Sequence[str], item: Item, kind: FormatKind, meta: Meta, channels: Channels, prefix: str = ""
 ) -> Item | Dropped:
-    """What a member with `meta` and `channels`, which takes the `kind` format, gets of `item` through the filters
-    `names` of its subscription: the same object when they change nothing. `prefix` of its route: ids and `id_format`
-    know channels with it and without it.
-
-    An item whose publisher assumed other content filters than the subscription has (`content-filters`) is dropped.
-    Deviations from Pushpin: filters that drop come first, so that one behind a content filter is not in vain; content
-    filters run only on items that have content (there a close without `id_format` is lost); the id of the item itself
-    counts for `build-id`, as in release 1.36 (its successor renders the one before).
-    """
-    content_filters = [name for name in names if name in _CONTENT]
-    form = item.socket if kind == "socket" else item.stream if kind == "stream" else item.response
-    if form is None:
-        return _DROPPED
-    assumed = form.filters
-    if assumed is not None and list(assumed) != content_filters:
-        has, wants = ",".join(content_filters), ",".join(assumed)
-        return Dropped(f"content filter mismatch: subscription={has} message={wants}")
-    for name in names:
-        drops = _DROPS.get(name)
-        if drops is not None and drops(item, meta, channels):
-            return _DROPPED
-    if not content_filters or form.action != "send":
-        return item
-    if isinstance(channels, Mapping) and channels.get(item.channel) is not None:
-        channels = {**channels, item.channel: item.id}
-    try:
-        return _changed(content_filters, item, kind, meta, channels, prefix)
-    except WireError as error:
-        return Dropped(f"filter error: {error}")
+    """What one member gets of `item`: see `Sieve`."""
+    return Sieve(item, kind).apply(names, meta, channels, prefix)
 
 
-def apply_to_response(names: Sequence[str], body: bytes, meta: Mapping[str, str]) -> bytes:
+def apply_to_response(names: Sequence[str], body: bytes, meta: Meta) -> bytes:
     """The body of a backend's answer with channels through the filters meant for it (`build-id` only). `names`: those
     of all its channels. Raises WireError.
 
     As in Pushpin such a body has no id of its own: it says which one it means (``%(id)I``).
     """
-    return _rendered(["build-id"], body, meta, (), "") if "build-id" in names else body
+    return _build_id(body, meta, _NO_ID) if "build-id" in names else body
 
 
-def apply_to_body(
-    names: Sequence[str], body: bytes, meta: Mapping[str, str], channels: Channels, prefix: str = ""
-) -> bytes:
+def apply_to_body(names: Sequence[str], body: bytes, meta: Meta, channels: Channels, prefix: str = "") -> bytes:
     """Content that is made for the member (a patched body) through the content filters among `names`. Raises
     WireError."""
-    return _rendered([name for name in names if name in _CONTENT], body, meta, channels, prefix)
+    ids = channels if isinstance(channels, Mapping) else {}
+    return _rendered(names, body, meta, _member_id(Template(meta.get("id_format", "").encode()), ids, prefix))
 
 
-def _changed(
-    names: Sequence[str], item: Item, kind: FormatKind, meta: Mapping[str, str], channels: Channels, prefix: str
-) -> Item:
-    if kind == "socket":
-        socket = item.socket
-        assert socket is not None
-        content = socket.content
-        if isinstance(content, str):
-            try:
-                text = _rendered(names, content.encode(), meta, channels, prefix).decode()
-            except UnicodeDecodeError:
-                raise WireError("what they make is not UTF-8") from None
-            return item if text == content else replace(item, socket=replace(socket, content=text))
-        packed = _rendered(names, content, meta, channels, prefix)
-        if socket.kind != "binary" and len(packed) > CONTROL_BYTES:
-            raise WireError(f"what they make is too long for a {socket.kind}")
-        return item if packed == content else replace(item, socket=replace(socket, content=packed))
-    if kind == "stream":
-        stream = item.stream
-        assert stream is not None
-        packed = _rendered(names, stream.content, meta, channels, prefix)
-        return item if packed == stream.content else replace(item, stream=replace(stream, content=packed))
-    response = item.response
-    assert response is not None
-    if response.patch is not None:  # there is nothing to fill in before it is applied: see `apply_to_body`
-        return item
-    packed = _rendered(names, response.body, meta, channels, prefix)
-    return item if packed == response.body else replace(item, response=replace(response, body=packed))
+class Sieve:
+    """One item on its way through the filters of many members: what several of them get is made once.
+
+    Deviations from Pushpin: filters that drop come first, so that one behind a content filter is not in vain; content
+    filters run only on items that have content (there a close without `id_format` is lost), and an id is made only
+    when it is asked for; the id of the item itself counts for `build-id`, as in release 1.36 (its successor renders
+    the one before).
+    """
+
+    __slots__ = ("_form", "_item", "_kind", "_made", "_plans", "_skipped", "_templates")
+
+    def __init__(self, item: Item, kind: FormatKind) -> None:
+        self._item = item
+        self._kind = kind
+        self._form = item.socket if kind == "socket" else item.stream if kind == "stream" else item.response
+        self._plans: dict[tuple[str, ...], _Plan | Dropped] = {}
+        self._templates: dict[str, Template] = {}
+        self._made: dict[object, Item | Dropped] = {}
+        users = item.meta.get("skip_users", "")
+        self._skipped = frozenset(part.strip() for part in users.split(","))
+
+    def apply(self, names: Sequence[str], meta: Meta, channels: Channels, prefix: str = "") -> Item | Dropped:
+        """What a member with `meta` and `channels` gets of the item through the filters `names` of its subscription:
+        the item itself when they change nothing. `prefix` of its route: `id_format` knows channels with it and
+        without it. An item whose publisher assumed other content filters (`content-filters`) is dropped."""
+        key = tuple(names)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._plan(key)
+        if isinstance(plan, Dropped):
+            return plan
+        for drops in plan.drops:
+            if drops(self, meta, channels):
+                return _DROPPED
+        if not plan.content:
+            return self._item
+        made_id = self._id(meta, channels, prefix) if "build-id" in plan.content else None
+        same = (plan.content, made_id, "id_format" in meta, meta.get("id_encoding"))
+        result_key = (same, frozenset(meta.items())) if "var-subst" in plan.content else same
+        result = self._made.get(result_key)
+        if result is None:
+            result = self._made[result_key] = self._make(plan.content, meta, _NO_ID if made_id is None else made_id)
+        return result
+
+    def _plan(self, names: tuple[str, ...]) -> _Plan | Dropped:
+        form = self._form
+        if form is None:
+            return _DROPPED
+        content = tuple(name for name in names if name in _CONTENT)
+        if form.filters is not None and tuple(form.filters) != content:
+            has, wants = ",".join(content), ",".join(form.filters)
+            return Dropped(f"content filter mismatch: subscription={has} message={wants}")
+        drops = tuple(_DROPS[name] for name in names if name in _DROPS)
+        # A patch has nothing to fill in before it is applied: see `apply_to_body`.
+        patch = self._kind == "response" and self._item.response is not None and self._item.response.patch is not None
+        return _Plan(drops, () if patch or form.action != "send" else content)
+
+    def _id(self, meta: Meta, channels: Channels, prefix: str) -> bytes | str:
+        form = meta.get("id_format", "")
+        template = self._templates.get(form)
+        if template is None:
+            template = self._templates[form] = Template(form.encode())
+        ids = channels if isinstance(channels, Mapping) else {}
+        item = self._item
+        if ids.get(item.channel) is not None:
+            ids = {**ids, item.channel: item.id}
+        return _member_id(template, ids, prefix)
+
+    def _make(self, names: Sequence[str], meta: Meta, made_id: bytes | str) -> Item | Dropped:
+        try:
+            return _changed(self._item, self._kind, lambda content: _rendered(names, content, meta, made_id))
+        except WireError as error:
+            return Dropped(f"filter error: {error}")
+
+    # -- what drops
+
+    def skips_self(self, meta: Meta, channels: Channels) -> bool:
+        user = meta.get("user")
+        return bool(user) and self._item.meta.get("sender") == user
+
+    def skips_user(self, meta: Meta, channels: Channels) -> bool:
+        user = meta.get("user")
+        return bool(user) and user in self._skipped
+
+    def lacks_subscription(self, meta: Meta, channels: Channels) -> bool:
+        channel = self._item.meta.get("require_sub")
+        return bool(channel) and channel not in channels
 
 
-# -- what drops ----------------------------------------------------------------------------------------------
-
-
-def _skip_self(item: Item, meta: Mapping[str, str], channels: Channels) -> bool:
-    user = meta.get("user")
-    return bool(user) and item.meta.get("sender") == user
-
-
-def _skip_users(item: Item, meta: Mapping[str, str], channels: Channels) -> bool:
-    user, users = meta.get("user"), item.meta.get("skip_users")
-    return bool(user and users) and user in [part.strip() for part in (users or "").split(",")]
-
-
-def _require_sub(item: Item, meta: Mapping[str, str], channels: Channels) -> bool:
-    channel = item.meta.get("require_sub")
-    return bool(channel) and channel not in channels
-
-
-_DROPS: Mapping[str, Callable[[Item, Mapping[str, str], Channels], bool]] = {
-    "skip-self": _skip_self,
-    "skip-users": _skip_users,
-    "require-sub": _require_sub,
+_Drops = Callable[[Sieve, Meta, Channels], bool]
+_DROPS: Mapping[str, _Drops] = {
+    "skip-self": Sieve.skips_self,
+    "skip-users": Sieve.skips_user,
+    "require-sub": Sieve.lacks_subscription,
 }
 
 
-# -- what changes content ------------------------------------------------------------------------------------
+@fact
+class _Plan:
+    """What the filters of a subscription do with one item: those that drop, and those that change content."""
+
+    drops: Sequence[_Drops]
+    content: Sequence[str]
 
 
-def _rendered(names: Sequence[str], content: bytes, meta: Mapping[str, str], channels: Channels, prefix: str) -> bytes:
+def _changed(item: Item, kind: FormatKind, render: Callable[[bytes], bytes]) -> Item:
+    if kind == "socket" and (socket := item.socket) is not None:
+        content = socket.content
+        if isinstance(content, str):
+            try:
+                text = render(content.encode()).decode()
+            except UnicodeDecodeError:
+                raise WireError("what they make is not UTF-8") from None
+            return item if text == content else replace(item, socket=replace(socket, content=text))
+        packed = render(content)
+        if socket.kind != "binary" and len(packed) > CONTROL_BYTES:
+            raise WireError(f"what they make is too long for a {socket.kind}")
+        return item if packed == content else replace(item, socket=replace(socket, content=packed))
+    if kind == "stream" and (stream := item.stream) is not None:
+        packed = render(stream.content)
+        return item if packed == stream.content else replace(item, stream=replace(stream, content=packed))
+    if kind == "response" and (response := item.response) is not None:
+        packed = render(response.body)
+        return item if packed == response.body else replace(item, response=replace(response, body=packed))
+    return item
+
+
+def _rendered(names: Sequence[str], content: bytes, meta: Meta, made_id: bytes | str) -> bytes:
     for name in names:
-        content = _CONTENT[name](content, meta, channels, prefix)
+        if name == "build-id":
+            content = _build_id(content, meta, made_id)
+        elif name == "var-subst":
+            content = _var_subst(content, meta)
     return content
 
 
-def _build_id(content: bytes, meta: Mapping[str, str], channels: Channels, prefix: str) -> bytes:
-    """``%I`` becomes the member's id: `id_format` from its metadata with the ids of its channels in it (made only when
-    it is asked for; Pushpin insists). ``%(text)I`` becomes the text. With `id_encoding` hex both as hex digits."""
+_NO_ID = "no ID specified and no default ID in context"
+
+
+def _build_id(content: bytes, meta: Meta, made_id: bytes | str) -> bytes:
+    """``%I`` becomes the member's id: `id_format` from its metadata with the ids of its channels in it; text says why
+    there is none. ``%(text)I`` becomes the text. With `id_encoding` hex both as hex digits."""
     if "id_format" not in meta:
         raise WireError("build-id: no sub meta 'id_format'")
     encoding = meta.get("id_encoding")
@@ -161,74 +210,27 @@ def _build_id(content: bytes, meta: Mapping[str, str], channels: Channels, prefi
     def directive(letter: bytes, argument: bytes | None) -> bytes:
         if letter != b"I":
             raise WireError(f"build-id: unknown directive '{letter.decode('latin-1')}'")
-        made = _member_id(meta["id_format"], channels, prefix) if argument is None else argument
+        made = made_id if argument is None else argument
+        if isinstance(made, str):
+            raise WireError(f"build-id: {made}")
         return made.hex().encode() if encoding == "hex" else made
 
     return expand(content, directive)
 
 
-def _member_id(form: str, channels: Channels, prefix: str) -> bytes:
-    ids = channels if isinstance(channels, Mapping) else {}
-    if not channels:
-        raise WireError("build-id: no ID specified and no default ID in context")
-
-    def directive(letter: bytes, argument: bytes | None) -> bytes:
-        name = _argument(letter, argument)
-        found = ids.get(name)
-        if found is None:
-            found = ids.get(prefix + name)
-        if found is None:
-            raise WireError(f"build-id: failed to render ID: no such variable '{name}'")
-        return found.encode()
-
-    return expand(form.encode(), directive)
+def _member_id(template: Template, ids: Mapping[str, str | None], prefix: str) -> bytes | str:
+    """The id, or why there is none."""
+    if not ids:
+        return _NO_ID
+    try:
+        return template.fill(lambda name: ids.get(name) or ids.get(prefix + name))
+    except WireError as error:
+        return f"failed to render ID: {error}"
 
 
-def _var_subst(content: bytes, meta: Mapping[str, str], channels: Channels, prefix: str) -> bytes:
+def _var_subst(content: bytes, meta: Meta) -> bytes:
     """``%(name)s`` becomes that entry of the member's metadata."""
-
-    def directive(letter: bytes, argument: bytes | None) -> bytes:
-        name = _argument(letter, argument)
-        value = meta.get(name)
-        if value is None:
-            raise WireError(f"var-subst: no such variable '{name}'")
-        return value.encode()
-
-    return expand(content, directive)
-
-
-_CONTENT: Mapping[str, Callable[[bytes, Mapping[str, str], Channels, str], bytes]] = {
-    "build-id": _build_id,
-    "var-subst": _var_subst,
-}
-
-
-def _argument(letter: bytes, argument: bytes | None) -> str:
-    if letter != b"s":
-        raise WireError(f"unknown directive '{letter.decode('latin-1')}'")
-    if argument is None:
-        raise WireError("directive 's' requires argument")
-    return argument.decode(errors="replace")
-
-
-_DIRECTIVE = re.compile(rb"%(?:(%)|\(((?:[^\\)]|\\.)*)\)(.)|([A-Za-z])|)", re.DOTALL)
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-
-
-def expand(form: bytes, directive: Callable[[bytes, bytes | None], bytes]) -> bytes:
-    r"""`form` with its directives replaced: ``%%`` by a percent sign, ``%X`` and ``%(argument)X`` by what `directive`
-    makes of letter and argument. A backslash in an argument stands for the next character. Raises WireError."""
-    if b"%" not in form:
-        return form
-
-    def made(match: re.Match[bytes]) -> bytes:
-        percent, argument, letter, bare = match.groups()
-        if percent:
-            return percent
-        if bare:
-            return directive(bare, None)
-        if letter is None:
-            raise WireError(f"no directive after '%' at position {match.start()}")
-        return directive(letter, _ESCAPED.sub(rb"\1", argument) or None)
-
-    return _DIRECTIVE.sub(made, form)
+    try:
+        return Template(content).fill(meta.get)
+    except WireError as error:
+        raise WireError(f"var-subst: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import WireError
-from edge.protocol.grip.filters import Dropped, FormatKind, apply, apply_to_body, apply_to_response, expand
+from edge.protocol.grip.filters import Dropped, FormatKind, Sieve, apply, apply_to_body, apply_to_response
 from edge.protocol.grip.items import Item, ResponseFormat, SocketFormat, StreamFormat
 from tests.unit.protocol.grip.generated import ITEMS
 
@@ -115,10 +114,10 @@ def test_a_channel_without_ids_stays_without() -> None:
         (("build-id",), "%(c)", META, "no directive after '%' at position 0"),
         (("build-id",), "%5", META, "no directive after '%' at position 0"),
         (("build-id",), "%I", {"id_format": "%(y)s"}, "build-id: failed to render ID: no such variable 'y'"),
-        (("build-id",), "%I", {"id_format": "%I"}, "unknown directive 'I'"),
+        (("build-id",), "%I", {"id_format": "%I"}, "build-id: failed to render ID: unknown directive 'I'"),
         (("var-subst",), "%(nobody)s", META, "var-subst: no such variable 'nobody'"),
-        (("var-subst",), "%s", META, "directive 's' requires argument"),
-        (("var-subst",), "%I", META, "unknown directive 'I'"),
+        (("var-subst",), "%s", META, "var-subst: directive 's' requires argument"),
+        (("var-subst",), "%I", META, "var-subst: unknown directive 'I'"),
     ],
 )
 def test_what_cannot_be_rendered_is_dropped_with_the_reason(
@@ -194,10 +193,26 @@ def test_escaped_content_comes_out_as_it_was(noise: bytes, text: str) -> None:
         assert apply_to_response(("build-id",), content.replace(b"%", b"%%"), {"id_format": ""}) == content
 
 
-@given(st.text("%()Isx\\", max_size=12))
-def test_garbage_is_refused_or_expanded(form: str) -> None:
-    with contextlib.suppress(WireError):
-        expand(form.encode(), lambda letter, argument: letter + (argument or b""))
+def test_members_with_the_same_ids_get_the_same_object() -> None:
+    sieve = Sieve(streamed("%I %%(user)s"), "stream")
+    first = sieve.apply(("build-id",), META, IDS)
+    assert sieve.apply(["build-id"], {**META, "user": "bob"}, dict(IDS)) is first
+    assert sieve.apply(("build-id",), META, {**IDS, "x": "8"}) is not first
+    assert sieve.apply(("build-id",), {**META, "id_encoding": "hex"}, IDS) is not first
+    assert sieve.apply((), META, IDS) is sieve.apply(("skip-self",), META, IDS)
+
+
+def test_members_with_the_same_metadata_get_the_same_object() -> None:
+    sieve = Sieve(streamed("%%I %(user)s"), "stream")
+    names = ("var-subst", "build-id")
+    alice = sieve.apply(names, META, IDS)
+    assert isinstance(alice, Item)
+    assert sieve.apply(names, dict(META), IDS) is alice
+    assert sieve.apply(names, {**META, "user": "bob"}, IDS) != alice
+
+
+def test_an_empty_id_is_one() -> None:
+    assert got(("build-id",), streamed("<%I>"), {"id_format": ""}) == "<>"
 
 
 @given(
