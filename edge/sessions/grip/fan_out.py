@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from edge.config import GripRouteSettings
-from edge.protocol.grip.filters import Dropped, apply
+from edge.protocol.grip.filters import Dropped, Sieve
 from edge.protocol.grip.items import Item, ResponseFormat, SocketFormat, StreamFormat
 from edge.sessions.grip.pacing import Pacer
 from edge.sessions.grip.ports import Delivery, Member, MemberKind
@@ -105,9 +105,13 @@ class FanOut:
                 self._skip_plain(item, problem)
             else:
                 self._send_plain(delivery)
+        if not self._special:
+            return
+        sieve = Sieve(item, self._kind)
+        deliveries = {id(item): delivery}
         for special in self._special:
             try:
-                self._send_special(special, item, delivery, wanted)
+                self._send_special(special, item, deliveries, wanted, sieve)
             except Exception:
                 self._failed()
 
@@ -130,14 +134,22 @@ class FanOut:
             if how.kind == self._kind and member not in special:
                 self._skip(member, item, problem)
 
-    def _send_special(self, special: _Special, item: Item, delivery: Delivery, wanted: Format) -> None:
-        member, act = special.member, functools.partial(self._in_turn, special, delivery)
+    def _send_special(
+        self, special: _Special, item: Item, deliveries: dict[int, Delivery], wanted: Format, sieve: Sieve
+    ) -> None:
+        """`deliveries` by the `id` of their items: members whose filters make the same of it share one."""
+        member, delivery = special.member, deliveries[id(item)]
+        problem: Dropped | None = None
         if special.how.filters or wanted.filters:
-            passed = apply(special.how.filters, item, self._kind, member.meta, member.channels, special.prefix)
+            passed = sieve.apply(special.how.filters, member.meta, member.channels, special.prefix)
             if isinstance(passed, Dropped):
-                act = functools.partial(self._skip, member, item, passed.problem)
-            elif passed is not item:
-                act = functools.partial(self._in_turn, special, Delivery(passed))
+                problem = passed
+            else:
+                delivery = deliveries.get(id(passed)) or deliveries.setdefault(id(passed), Delivery(passed))
+        if problem is not None:
+            act = functools.partial(self._skip, member, item, problem.problem)
+        else:
+            act = functools.partial(self._in_turn, special, delivery)
         if special.pacer is None:
             act()
         else:

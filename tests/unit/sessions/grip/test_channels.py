@@ -143,6 +143,17 @@ async def test_filters_keep_items_from_members_and_change_their_content(edge: Gr
     assert edge.metrics.process.items_dropped["filter"].value == 1
 
 
+async def test_members_whose_filters_make_the_same_of_an_item_share_its_delivery(edge: GripEdge) -> None:
+    ann, again, bob = (Guest(meta={"user": user}) for user in ("ann", "ann", "bob"))
+    for guest in (ann, again, bob):
+        await edge.join(guest, "room", "var-subst")
+    await edge.publisher.publish([item("hi %(user)s")])
+    await until_read(bob, "hi bob")
+    await until_read(again, "hi ann")
+    assert ann.deliveries == again.deliveries
+    assert ann.deliveries[0] is again.deliveries[0]
+
+
 async def test_an_item_for_other_content_filters_is_left_out_with_the_reason(edge: GripEdge) -> None:
     plain, filtered = Guest(), Guest(meta={"user": "ann"})
     await edge.join(plain, "room")
