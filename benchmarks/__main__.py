@@ -19,8 +19,9 @@ from benchmarks.load.clients import allow_files
 from benchmarks.measure import machine
 from benchmarks.peers.base import Peer
 from benchmarks.peers.holdfast import Holdfast, project_folder
-from benchmarks.peers.nginx import Nchan, Proxy
+from benchmarks.peers.nginx import Nchan
 from benchmarks.peers.process import OPEN_FILES
+from benchmarks.peers.proxy import Proxy
 from benchmarks.peers.pushpin import Pushpin
 from benchmarks.plan import FULL, NORMAL, QUICK, Plan, all_cores, available_cores, split_cores
 from benchmarks.report import plots, record

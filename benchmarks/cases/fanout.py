@@ -1,4 +1,7 @@
-"""(b) Fan-out: one publication at a time, and bursts of them, to all subscribers of one channel."""
+"""(b) Fan-out: one publication at a time, and bursts of them, to all subscribers of one channel.
+
+Once on Holdfast's own control API, once as GRIP items, which is what Pushpin takes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.cases.bench import Bench, measured
-from benchmarks.goals import HOLDFAST, NCHAN, PUSHPIN
+from benchmarks.goals import GRIP, HOLDFAST, NCHAN, PUSHPIN
 from benchmarks.load.clients import open_clients
 from benchmarks.load.fanout import FanOut, Publishers, Spread
 from benchmarks.load.wire import server_frame
@@ -20,20 +23,23 @@ PUBLISHING_CONNECTIONS = 10
 
 
 def run(bench: Bench) -> None:
-    peers = bench.present(HOLDFAST, NCHAN, PUSHPIN)
     for size in bench.plan.fanout:
         for variant, publications in (("single", 1), ("burst", bench.plan.burst)):
-            bench.rounds(
-                [
-                    (Key("fanout", peer.name, size, variant), partial(_round, bench, peer, size, publications))
-                    for peer in peers
-                ]
-            )
+            for way, task, peers in (
+                (variant, Task.CHANNEL, bench.present(HOLDFAST, NCHAN)),
+                (f"{variant} {GRIP}", Task.GRIP_CHANNEL, bench.present(HOLDFAST, PUSHPIN)),
+            ):
+                bench.rounds(
+                    [
+                        (Key("fanout", peer.name, size, way), partial(_round, bench, peer, task, size, publications))
+                        for peer in peers
+                    ]
+                )
 
 
-def _round(bench: Bench, peer: Peer, size: int, publications: int, folder: Path) -> Mapping[str, float]:
+def _round(bench: Bench, peer: Peer, task: Task, size: int, publications: int, folder: Path) -> Mapping[str, float]:
     with (
-        peer.run(Task.CHANNEL, folder, bench.cores) as server,
+        peer.run(task, folder, bench.cores) as server,
         open_clients(server.address, size, server.dialect, bench.sources) as clients,
         Publishers(server.publish_address, PUBLISHING_CONNECTIONS, clients, server.publish_closes) as publishers,
     ):

@@ -1,4 +1,7 @@
-"""(a) Inbound: message → POST → answer → message, closed loop. For plain nginx: POST → POST → answer."""
+"""(a) Inbound: message → POST → answer → message, closed loop. For plain nginx: POST → POST → answer.
+
+Once with Holdfast's own callbacks, once with WebSocket-over-HTTP, which is what Pushpin speaks.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.cases.bench import Bench, measured
-from benchmarks.goals import HOLDFAST, NGINX, PUSHPIN
+from benchmarks.goals import GRIP, HOLDFAST, NGINX, PUSHPIN
 from benchmarks.load.clients import open_clients
 from benchmarks.load.closed_loop import ClosedLoop
 from benchmarks.peers.base import Peer, Running, Task
@@ -15,13 +18,21 @@ from benchmarks.stats import Key, percentile
 
 
 def run(bench: Bench) -> None:
-    peers = bench.present(HOLDFAST, NGINX, PUSHPIN)
+    ways = [
+        *(("", Task.ECHO, peer) for peer in bench.present(HOLDFAST, NGINX)),
+        *((GRIP, Task.GRIP_ECHO, peer) for peer in bench.present(HOLDFAST, NGINX, PUSHPIN)),
+    ]
     for size in bench.plan.inbound:
-        bench.rounds([(Key("inbound", peer.name, size), partial(_round, bench, peer, size)) for peer in peers])
+        bench.rounds(
+            [
+                (Key("inbound", peer.name, size, variant), partial(_round, bench, peer, task, size))
+                for variant, task, peer in ways
+            ]
+        )
 
 
-def _round(bench: Bench, peer: Peer, size: int, folder: Path) -> Mapping[str, float]:
-    with peer.run(Task.ECHO, folder, bench.cores) as server:
+def _round(bench: Bench, peer: Peer, task: Task, size: int, folder: Path) -> Mapping[str, float]:
+    with peer.run(task, folder, bench.cores) as server:
         return closed_loop(bench, server, size)
 
 

