@@ -11,11 +11,13 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from weakref import WeakSet
 
+from edge.backend.built_in import BuiltInDialer
 from edge.backend.dialer import Dialer, Target
 from edge.backend.origin import AskConnection, BackendOrigin, Dials, OriginContext
 from edge.backend.tls import Tls, TlsContexts, server_name
 from edge.clock import Clock
 from edge.config import RouteSettings, TargetSettings
+from edge.config.groups import TEST_BACKEND
 from edge.errors import BackendError, ConfigError
 from edge.telemetry.metrics import Metrics
 from edge.wheel import Alarm, Wheel
@@ -99,6 +101,8 @@ class BackendOrigins:
         return origin
 
     def _dialer(self, route: RouteSettings, target: TargetSettings) -> Dials:
+        if target.url == TEST_BACKEND:
+            return BuiltInDialer()
         try:
             where = Target.parse(target.url)
             tls = Tls(self._tls.of(target), server_name(route, target, where.host)) if where.tls else None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from edge.config import RouteSettings, TargetSettings
+from edge.config.groups import TEST_BACKEND
 from edge.model.routing import rewritten
 from edge.sessions.releases import Releases
 from edge.sessions.routes import claim_of
@@ -27,6 +28,8 @@ def backend_path(route: RouteSettings, target: TargetSettings, path: str) -> str
     """The path to ask `target` for, when the client asked for `path` (without the query): the route's rewriting
     first, then what `target.url` has before every path."""
     grip = route.grip
+    if target.url == TEST_BACKEND:  # as in Pushpin, its resources lie below the route's path
+        return rewritten(path, claim_of(route), remove=len(route.path.rstrip("/")))
     path = rewritten(path, claim_of(route), remove=grip.path_remove, replace=grip.path_replace)
     before = urlsplit(target.url).path.rstrip("/")
     return before + path

@@ -27,6 +27,11 @@ def test_a_path_is_rewritten_by_the_route_and_then_put_behind_that_of_the_target
     assert backend_path(RouteSettings(path="/chat", grip=grip), TargetSettings(url), asked) == expected
 
 
+def test_the_test_backend_has_its_resources_below_the_route() -> None:
+    for path, asked, expected in (("/", "/ws", "/ws"), ("/try", "/try/ws", "/ws"), ("/try/", "/try/", "/")):
+        assert backend_path(RouteSettings(path=path), TargetSettings("test"), asked) == expected
+
+
 def test_the_host_header_is_the_most_particular_one_that_was_given() -> None:
     route = RouteSettings(grip=GripRouteSettings(host="route.example"))
     assert backend_host(route, TargetSettings("http://b:1", host="target.example"), "c") == "target.example"
