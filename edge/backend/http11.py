@@ -66,6 +66,7 @@ class Failure:
     sent: bool = True
 
 
+CLOSED = "connection closed before the answer"
 SWITCHES = "the answer switches protocols"
 
 
@@ -283,7 +284,7 @@ class HttpConnection(asyncio.Protocol):
         if self.busy:
             if isinstance(exc, BrokenPipeError):
                 self._unsent = True  # only a write can have said so
-            self._fail("reset", "connection closed before the answer" if exc is None else "connection reset")
+            self._fail("reset", CLOSED if exc is None else "connection reset")
         self._transport = None
         self.usable = False
         if self._alarm is not None:

@@ -67,34 +67,39 @@ class Waiting(Protocol):
 
 class AskConnection(HttpConnection):
     """A connection, and whose whole request it carries. `asker`: None when nobody cares; `request`: empty while it
-    carries none."""
+    carries none; `left_before`: one that had left on another connection already."""
 
-    __slots__ = ("asker", "request")
+    __slots__ = ("asker", "left_before", "request")
 
     asker: Asker | None
     request: bytes
+    left_before: bytes | None
 
 
 class WaitingAsk:
-    """A whole request that waits. `sent`: it had left once already."""
+    """A whole request that waits. `before`: what became of it on a kept connection. If it had left, that stays what is
+    to be told should there be no new one: the backend may have acted on it."""
 
-    __slots__ = ("_origin", "_request", "_sent", "_timeout_ms", "asker", "since_ms")
+    __slots__ = ("_before", "_origin", "_request", "_timeout_ms", "asker", "since_ms")
 
     def __init__(
-        self, origin: BackendOrigin, request: bytes, asker: Asker, timeout_ms: int, *, sent: bool = False
+        self, origin: BackendOrigin, request: bytes, asker: Asker, timeout_ms: int, before: Unanswered | None = None
     ) -> None:
         self._origin = origin
         self._request = request
         self._timeout_ms = timeout_ms
-        self._sent = sent
+        self._before = before
         self.asker = asker
         self.since_ms = 0
 
     def start(self, connection: AskConnection) -> None:
+        if self._before is not None and self._before.sent:
+            connection.left_before = self._request
         self._origin.ask_on(connection, self._request, self.asker, self._timeout_ms)
 
     def refuse(self, failure: Unanswered) -> None:
-        self._origin.tell(self.asker, Unanswered(failure.kind, failure.phrase, failure.sent or self._sent))
+        before = self._before
+        self._origin.tell(self.asker, before if before is not None and before.sent else failure)
 
 
 class BackendOrigin:
@@ -342,6 +347,7 @@ class BackendOrigin:
         connection = AskConnection(cast(ConnectionOwner, self), context.clock, context.wheel, self._limits, self._heads)
         connection.asker = None
         connection.request = b""
+        connection.left_before = None
         return connection
 
     # -- what connections report (ConnectionOwner) -------------------------------------------------------------
@@ -371,11 +377,11 @@ class BackendOrigin:
         self._observe((self._now_ms() - connection.asked_ms) / 1000)
         if asker is None:
             return
+        told = Unanswered(failure.kind, failure.phrase, failure.sent or connection.left_before is request)
         if failure.kept and failure.kind == "reset":
-            entry = WaitingAsk(self, request, asker, timeout_ms, sent=failure.sent)
-            self._wait(id(asker), entry, again=True)
+            self._wait(id(asker), WaitingAsk(self, request, asker, timeout_ms, told), again=True)
         else:
-            self.tell(asker, Unanswered(failure.kind, failure.phrase, failure.sent))
+            self.tell(asker, told)
 
     def made(self, connection: AskConnection) -> None:
         self._connections.add(connection)

@@ -30,7 +30,8 @@ class Unanswered:
     ``full``, ``closed``), `phrase` is for people.
 
     `sent`: the request had left whole, so that the backend may have acted on it. A kept connection that the backend
-    had closed before a byte of an answer came is tried again on a new one without troubling the caller.
+    had closed before a byte of an answer came is tried again on a new one without troubling the caller; when that one
+    cannot be had, and the request had left, it is told as ``reset``.
     """
 
     kind: str

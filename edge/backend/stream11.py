@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
-from edge.backend.http11 import SWITCHES, Borrower, ends_with_connection
+from edge.backend.http11 import CLOSED, SWITCHES, Borrower, ends_with_connection
 from edge.backend.origin_base import AnswerHead, AnswerListener, Unanswered
 from edge.clock import Clock
 from edge.wheel import Alarm, Wheel
@@ -202,7 +202,7 @@ class StreamExchange(Borrower):
     def refuse(self, failure: Unanswered) -> None:
         """There is no connection to be had."""
         if self._sent_before:
-            failure = Unanswered(failure.kind, failure.phrase, sent=True)
+            failure = Unanswered("reset", CLOSED, sent=True)  # the backend may have acted on it
         self._lender.refused(failure.kind)
         listener, self._listener = self._listener, None
         if listener is not None:
@@ -265,7 +265,7 @@ class StreamExchange(Borrower):
         if kept and not self._heard and not self._body_left and self._listener is not None:
             self._start_again()
         else:
-            self._fail("reset", "connection closed before the answer" if exc is None else "connection reset")
+            self._fail("reset", CLOSED if exc is None else "connection reset")
 
     def _read_what_is_left(self) -> None:
         """A backend that refuses a request while it is being sent answers and closes, which resets the connection. A

@@ -74,7 +74,9 @@ class RawServer:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self, **options: Any) -> None:
-        self._server = await asyncio.start_server(self._run, "127.0.0.1", self.port, reuse_address=True, **options)
+        self._server = await asyncio.start_server(
+            self._run, "127.0.0.1", self.port, limit=1 << 25, reuse_address=True, **options
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -170,7 +170,30 @@ async def test_a_retry_that_finds_nobody_says_that_the_request_may_have_been_car
         s.server.serve = serve
         await s.ask().answer()
         failure = await s.ask().failure()
-        assert (failure.kind, failure.phrase, failure.sent) == ("connect", "connection refused", True)
+        assert (failure.kind, failure.sent) == ("reset", True)
+        server_is_gone = await s.ask().failure()
+        assert (server_is_gone.kind, server_is_gone.sent) == ("connect", False)
+
+
+async def test_what_left_on_one_connection_has_left_though_the_next_did_not_take_it() -> None:
+    async def serve(line: Line) -> None:
+        if line.number == 1:
+            await line.request()
+            await line.say(OK)
+            await line.request()
+            return
+        line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await go.wait()
+        line.reset()
+
+    go = asyncio.Event()
+    async with scene(serve) as s:
+        await s.ask().answer()
+        told = s.ask(b"POST / HTTP/1.1\r\nContent-Length: 20000000\r\n\r\n" + b"x" * 20_000_000, 15)
+        await wait_until(lambda: len(s.server.lines) == 2, "it is tried again")
+        go.set()
+        failure = await told.failure()
+        assert (failure.kind, failure.sent) == ("reset", True)
 
 
 @pytest.mark.parametrize(

@@ -360,6 +360,22 @@ async def test_a_kept_connection_that_was_closed_is_replaced_unless_a_body_had_b
         assert s.meters.request_failures["reset"].value == 1
 
 
+async def test_a_retry_that_finds_nobody_says_that_the_request_may_have_been_carried_out() -> None:
+    async with scene(answers) as s:
+
+        async def serve(line: Line) -> None:
+            await line.request()
+            await line.say(OK)
+            await line.request()
+            assert s.server._server is not None
+            s.server._server.close()
+
+        s.server.serve = serve
+        await s.stream(GET).whole()
+        failure = await s.stream(GET).failing()
+        assert (failure.kind, failure.sent) == ("reset", True)
+
+
 async def test_a_refused_connection() -> None:
     async with scene(answers) as s:
         await s.server.stop()
