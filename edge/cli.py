@@ -59,8 +59,9 @@ Settings come from the file (--config), then from the environment (HOLDFAST_LIST
 flag and each key of [edge]; lists separated by commas), then from flags; what comes later wins. Routes with their
 limits and timeouts are set in the file. `holdfast check --show` tells where each value came from.
 
-Signals: SIGHUP reads routes, secrets and limits again; SIGTERM or SIGINT goes down politely, a second one hurries,
-a third one kills. Exit codes: 0, 2 for wrong settings, 1 for any other failure.
+Signals: SIGHUP reads routes, secrets and limits again, and so does a change of the routes file; SIGTERM or SIGINT
+goes down politely, a second one hurries, a third one kills. Exit codes: 0, 2 for wrong settings, 1 for any other
+failure.
 """
 
 
