@@ -29,7 +29,11 @@ _REWRITTEN = frozenset(
     ("host", "content-length", "accept-encoding", "content-bytes-replayed", "x-forwarded-for", "x-forwarded-proto")
 )
 """Set anew, or not asked for: what is appended to a body cannot be compressed with it."""
-_EVENTS_ONLY = frozenset(("accept", "content-type", "content-encoding", "sec-websocket-extensions", "trailer"))
+_NOT_PROXIED = _HOP | _REWRITTEN | {"connection-id"}
+_NOT_IN_EVENTS = _NOT_PROXIED | {"accept", "content-type", "content-encoding", "sec-websocket-extensions", "trailer"}
+_OURS = ("grip-", "meta-")
+_NO_FIELDS = frozenset(("", "close", "keep-alive", "upgrade", "host"))
+"""What ``Connection`` usually says beside names of fields; and one that nobody may take away."""
 _NOT_SHOWN = frozenset(
     ("content-length", "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade")
 )
@@ -47,23 +51,28 @@ AnswerKind = Literal["socket", "proxied", "held"]
 
 def event_headers(headers: Headers) -> Headers:
     """Of a client's handshake: what is said again with every WebSocket-over-HTTP request."""
-    return _passing(headers, _EVENTS_ONLY)
+    return _passing(headers, _NOT_IN_EVENTS)
 
 
 def proxied_headers(headers: Headers) -> Headers:
     """Of a client's request: what its backend is told of it."""
-    return _passing(headers, frozenset())
+    return _passing(headers, _NOT_PROXIED)
 
 
 def _passing(headers: Headers, dropped: frozenset[str]) -> Headers:
-    listed = _listed(value for name, value in headers if name.lower() == "connection")
     passing = []
+    listed: frozenset[str] = frozenset()
     for field in headers:
-        name = field[0].lower().replace("_", "-")
-        if name in _HOP or name in _REWRITTEN or name in dropped or name in listed or name == "connection-id":
-            continue
-        if not name.startswith(("grip-", "meta-")):
+        name = field[0].lower()
+        if "_" in name:
+            name = name.replace("_", "-")
+        if name in dropped:
+            if name == "connection":
+                listed |= _listed((field[1],)) - _NO_FIELDS
+        elif not name.startswith(_OURS):
             passing.append(field)
+    if listed:
+        return [field for field in passing if field[0].lower() not in listed]
     return passing
 
 

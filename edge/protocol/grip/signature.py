@@ -42,7 +42,7 @@ class GripSigner:
         self._token = b""
         try:
             self.token(0)
-        except (jwt.PyJWTError, TypeError) as error:  # empty, or one that looks like the public half of a pair
+        except (jwt.PyJWTError, TypeError) as error:  # it is empty
             raise WireError(f"the signing key cannot be used: {error}") from None
 
     def token(self, now_s: int) -> bytes:
@@ -146,8 +146,14 @@ def _checking_key(key: str) -> tuple[Any, str]:
     raise WireError("a publisher's key must be text, or a public key: EC on P-256, or RSA")
 
 
-class _AnyLength(HMACAlgorithm):
-    """PyJWT warns of short keys, and Pushpin's own default is one: whoever chose it is told so by the settings."""
+class _AnyKey(HMACAlgorithm):
+    """PyJWT warns of short keys, and Pushpin's own default is one: whoever chose it is told so by the settings. It also
+    refuses what looks like a public key; ours do not get here, as they are told apart before."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        if not key:
+            raise jwt.InvalidKeyError("a key must not be empty")
+        return key.encode() if isinstance(key, str) else key
 
     def check_key_length(self, key: Any) -> str | None:
         return None
@@ -156,7 +162,7 @@ class _AnyLength(HMACAlgorithm):
 def _jws() -> jwt.PyJWS:
     jws = jwt.PyJWS(["HS256", "ES256", "RS256"])
     jws.unregister_algorithm("HS256")
-    jws.register_algorithm("HS256", _AnyLength(HMACAlgorithm.SHA256))
+    jws.register_algorithm("HS256", _AnyKey(HMACAlgorithm.SHA256))
     return jws
 
 
