@@ -61,6 +61,8 @@ _PHRASES = {
     "full": "too many requests wait for the backend",
     "closed": "the edge is going down",
 }
+_NOBODY = frozenset(("connect", "full"))
+_BROKE = frozenset(("reset", "closed", "connect", "full"))
 _STATUSES = {"timeout": 504, "full": 503, "closed": 503}
 
 
@@ -73,7 +75,8 @@ def unanswered_open(kind: str, *, sent: bool) -> NextTarget | Reject:
     """No answer to OPEN. Nobody's connection hangs on it yet: no retries, but other targets, unless this one may have
     acted on it."""
     refusal = Reject(_STATUSES.get(kind, 502), f"Error while proxying to origin: {phrase_of(kind)}.")
-    return refusal if sent else NextTarget(refusal)
+    # One that went over a kept connection which turned out to be closed, and then found nobody: nobody acted on it.
+    return refusal if sent and kind not in _NOBODY else NextTarget(refusal)
 
 
 def unanswered(
@@ -85,10 +88,10 @@ def unanswered(
     does when a backend restarts, and only if at-least-once is allowed. One that hangs, or that does not speak HTTP,
     would do so again.
     """
-    again = not sent or (retry_unanswered and kind in ("reset", "closed"))
+    again = not sent or (retry_unanswered and kind in _BROKE)
     if again and failures < RETRIES:
         return Again(retry_ms(failures, random))
-    return GiveUp(1013 if again or kind in ("reset", "closed") else 1011, phrase_of(kind))
+    return GiveUp(1013 if again or kind in _BROKE else 1011, phrase_of(kind))
 
 
 def refused(status: int, *, failures: int, retry_after_ms: int | None) -> Again | GiveUp:

@@ -120,4 +120,6 @@ def _table(route: GripRoute) -> dict[str, Any]:
         "sig_iss": route.sig_iss,
         "path_remove": len(route.path) if route.strip else 0,
     }
-    return {"path": route.path, "protocol": "grip", "grip": grip, "target": targets}
+    # An app of its own: its backend is another one.
+    app = {"app": route.path.strip("/").replace("/", "-")} if route.path != "/" else {}
+    return {**app, "path": route.path, "protocol": "grip", "grip": grip, "target": targets}

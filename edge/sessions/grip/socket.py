@@ -11,6 +11,7 @@ other rooms because four ports meet in one object; each method is short.
 
 from __future__ import annotations
 
+import logging
 from asyncio import Future
 from collections.abc import Mapping
 
@@ -37,6 +38,8 @@ from edge.sessions.grip.standstill import LONGEST_MS, Standstill
 from edge.sessions.grip.ways import Way
 from edge.sessions.routes import RouteHandle
 from edge.wheel import Alarm
+
+_log = logging.getLogger("holdfast.grip")
 
 CONTROL_BYTES = 125
 CLOSE_REASON_BYTES = 123
@@ -158,6 +161,11 @@ class GripSocket:
             cause = self._cause
         if self.opening is None:
             meters.connections_closed[cause].value += 1
+            if cause == "slow":
+                _log.warning(
+                    "route %s, client %s: closed, because it took nothing while more than limits.outbox_bytes waited "
+                    "for it", self._handle.name, self.client,
+                )  # fmt: skip
         if self._paused:
             self._paused = False
             meters.reading_paused.value -= 1

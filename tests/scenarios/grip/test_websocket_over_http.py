@@ -12,13 +12,19 @@ from websockets.exceptions import InvalidStatus
 from tests.scenarios.grip.conftest import StartProxy
 from tests.scenarios.grip.events import EVENTS, GRIP, OPEN, Script, event, order, text, told
 from tests.support.client import Ending, connect
-from tests.support.grip_proxy import GripRoute, publish, ws_url
+from tests.support.grip_proxy import GripEdge, GripRoute, publish, ws_url
 from tests.support.ports import free_port
+from tests.support.pushpin import Pushpin
 from tests.support.raw_backend import Answer, RawBackend, raw_backend
 from tests.support.raw_websocket import client_frame, raw_websocket
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.scenario
+
+
+@pytest.fixture(params=["pushpin", "holdfast"])
+def start_proxy(request: pytest.FixtureRequest) -> StartProxy:
+    return {"pushpin": Pushpin, "holdfast": GripEdge}[request.param]
 
 
 def bodies(backend: RawBackend) -> list[bytes]:
