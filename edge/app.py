@@ -238,6 +238,7 @@ class Edge:
 
     def stop_accepting(self) -> None:
         self._public.stop_accepting()
+        self._public.finish_connections()
 
     def clients(self) -> int:
         return sum(1 for _ in self._closable())

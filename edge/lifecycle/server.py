@@ -119,11 +119,16 @@ class Listener:
             server.close()
         self._servers.clear()
 
+    def finish_connections(self) -> None:
+        """Close HTTP connections that wait for a request, and the others after the answer that is under way: kept
+        alive they would bring their next request here, where nobody new is to come."""
+        for connection in list(self.state.connections):
+            connection.shutdown()
+
     async def stop(self) -> None:
         """Stop accepting, let answers under way finish for `STOP_S`, then close what is left. Idempotent."""
         self.stop_accepting()
-        for connection in list(self.state.connections):
-            connection.shutdown()
+        self.finish_connections()
         deadline = asyncio.get_running_loop().time() + STOP_S
         # uvicorn's sets have no event to wait for.
         while (self.state.connections or self.state.tasks) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110

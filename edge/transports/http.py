@@ -20,6 +20,9 @@ kept as bytes up to `AHEAD_BYTES`. A client that shuts its half of the connectio
 as gone, as it does to nginx, Node and Go: closing looks the same from here, and a hold must not outlive its client.
 LINGERING: our half is shut, the client's is read away until it closes, because closing with unread bytes resets the
 connection, which may destroy our last answer on its way (RFC 9112 §9.6).
+
+The module is long because a connection's states meet in every one of its callbacks: apart, each half would have to
+know the other's fields.
 """
 
 from __future__ import annotations

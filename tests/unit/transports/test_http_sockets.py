@@ -119,3 +119,26 @@ async def test_stopping_closes_idle_connections_and_cuts_held_ones_in_the_end() 
             await stopping
             await until(lambda: not listener.state.connections)
             assert sorted(end for visit in hall.visits for end in visit.ends) == ["client"]
+
+
+async def test_kept_connections_bring_no_new_requests_to_a_listener_that_takes_no_new_clients() -> None:
+    hall = HttpHall(when_whole=hold)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="hf-") as folder:
+        async with (
+            serving(hall, [port], Path(folder) / "s") as listener,
+            http_client(port) as busy,
+            http_client(port) as idle,
+        ):
+            busy.write(get())
+            await until(lambda: hall.visits and len(listener.state.connections) == 2)
+            hall.visits[0].client.begin(200, "", [], None)
+            listener.stop_accepting()
+            listener.finish_connections()
+            assert await idle.eof() == b""
+            hall.visits[0].client.write(b"on and on")
+            hall.visits[0].client.end()
+            assert (await busy.answer()).body == b"on and on"
+            busy.write(get("/next"))
+            assert await busy.eof() == b""
+            assert len(hall.visits) == 1
