@@ -44,14 +44,16 @@ def oddities(settings: Settings, where: Where) -> Iterator[str]:
                 f"{times.retry_window_s:g} is not under handshake_s = {times.handshake_s:g}: a handshake "
                 "whose backend is away ends with 504 before it could be told 503 and when to come again"
             )
+    for index, publisher in enumerate(settings.publishers):
+        yield from _short([publisher.key], f"publisher[{index}].key", where)
     yield from grip_oddities(settings, where)
 
 
 def _short(secrets: Sequence[Secret], key: str, where: Where) -> Iterator[str]:
     for position, secret in enumerate(secrets):
         if len(secret.value) < SHORT_SECRET:
-            source = f"{where(key)}: {key}[{position}]"
-            yield f"{source} has fewer than {SHORT_SECRET} characters: use a longer secret"
+            which = f"{key}[{position}]" if key.endswith("s") else key
+            yield f"{where(key)}: {which} has fewer than {SHORT_SECRET} characters: use a longer secret"
 
 
 def _edge(settings: Settings, where: Where) -> Iterator[Contradiction]:

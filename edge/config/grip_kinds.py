@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from edge.config.addresses import parse_address
 from edge.config.groups import TEST_BACKEND, Secret
@@ -49,8 +50,31 @@ class SigningKey:
         return Secret(value)
 
 
+@dataclass(frozen=True, slots=True)
+class PublisherKey:
+    """What a publisher signs with, as its verifier needs it: text, ``base64:…`` of bytes, or a PEM public key."""
+
+    allowed: str = "text, base64:…, or a PEM public key (EC P-256 or RSA): itself, env:NAME, or file:/path"
+
+    def from_text(self, text: str) -> object:
+        return text
+
+    def read(self, raw: object, env: Environment) -> object:
+        if not isinstance(raw, str):
+            raise Wrong(self.allowed, shown=HIDDEN)
+        value = dereference(raw, env)
+        if not value:
+            raise Wrong(self.allowed, shown=HIDDEN)
+        _check_key(value, "public")
+        return Secret(value)
+
+
 def check_signing_key(value: str) -> None:
     """Raises `Wrong`, without the key, for one that nothing can be signed with."""
+    _check_key(value, "private")
+
+
+def _check_key(value: str, half: Literal["private", "public"]) -> None:
     if value.startswith("base64:"):
         try:
             decoded = base64.b64decode(value[7:], validate=True)
@@ -59,22 +83,26 @@ def check_signing_key(value: str) -> None:
         if not decoded:
             raise Wrong("at least one byte after base64:", shown=HIDDEN)
     elif "-----BEGIN" in value:
-        _check_pem(value)
+        _check_pem(value.strip().encode(), half)
 
 
-def _check_pem(value: str) -> None:
+def _check_pem(value: bytes, half: Literal["private", "public"]) -> None:
     # Only for PEM: most edges sign with a text, and never need it.
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-    allowed = "a PEM private key, EC P-256 (signs ES256) or RSA of at least 2,048 bits (RS256), without passphrase"
+    fits = "EC P-256 (ES256) or RSA of at least 2,048 bits (RS256)"
+    allowed = f"a PEM private key without passphrase, {fits}" if half == "private" else f"a PEM public key, {fits}"
     try:
-        key = load_pem_private_key(value.strip().encode(), password=None)
+        key = load_pem_private_key(value, password=None) if half == "private" else load_pem_public_key(value)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Wrong(allowed, shown=HIDDEN) from None
-    curve_fits = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1"
-    if not curve_fits and not (isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2_048):
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        known = key.curve.name == "secp256r1"
+    else:
+        known = isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey) and key.key_size >= 2_048
+    if not known:
         raise Wrong(allowed, shown=HIDDEN)
 
 

@@ -269,7 +269,10 @@ class PublisherSettings:
     """Who may publish on the control port: a JWT signed with `key` whose issuer is `name`, or Basic credentials."""
 
     name: str
+    """The issuer of the JWT, or the user of Basic credentials."""
     key: Secret
+    """What the JWT is signed with: text or ``base64:…`` (HS256), or the PEM public key (ES256, RS256); or the
+    password."""
 
 
 @dataclass(frozen=True, slots=True)

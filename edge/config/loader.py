@@ -167,7 +167,7 @@ def _publisher(reading: Reading, table: Mapping[str, Any], path: Path) -> Publis
     fields = reading.table(table, PUBLISHER, path)
     for field, allowed in (
         ("name", "the issuer (JWT) or user (Basic) that publishers give"),
-        ("key", "what they sign with, or their password: itself, env:NAME, or file:/path"),
+        ("key", "what they sign with (or the PEM public key of it), or their password"),
     ):
         if field not in table:
             reading.missing(path, field, allowed)

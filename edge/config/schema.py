@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge.config.grip_kinds import HEADER_LINE, HOST_HEADER, TARGET_URL, ZMQ_ADDRESS, SigningKey
+from edge.config.grip_kinds import HEADER_LINE, HOST_HEADER, TARGET_URL, ZMQ_ADDRESS, PublisherKey, SigningKey
 from edge.config.groups import (
     ChannelSettings,
     EdgeSettings,
@@ -175,7 +175,7 @@ GRIP: Table = {
     "zmq_pull": ZMQ_ADDRESS,
     "zmq_sub": ZMQ_ADDRESS,
 }
-PUBLISHER: Table = {"name": NOT_EMPTY, "key": SecretValue()}
+PUBLISHER: Table = {"name": NOT_EMPTY, "key": PublisherKey()}
 GROUPS: Mapping[type, Table] = {
     EdgeSettings: EDGE,
     LimitSettings: LIMITS,

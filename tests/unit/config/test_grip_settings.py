@@ -226,8 +226,8 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "a signing key in PEM that is none",
         ONE + '[route.grip]\nsig_key = "-----BEGIN PRIVATE KEY-----\\nhush"\n',
-        "h.toml:5: route[0].grip.sig_key = Secret(•••) is not accepted: a PEM private key, EC P-256 (signs ES256) or "
-        "RSA of at least 2,048 bits (RS256), without passphrase",
+        "h.toml:5: route[0].grip.sig_key = Secret(•••) is not accepted: a PEM private key without passphrase, "
+        "EC P-256 (ES256) or RSA of at least 2,048 bits (RS256)",
     ),
     (
         "a ZeroMQ address",
@@ -238,8 +238,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "a publisher without key",
         ONE + '[[publisher]]\nname = "a"\n',
-        "h.toml:4: publisher[0].key is missing: "
-        "what they sign with, or their password: itself, env:NAME, or file:/path",
+        "h.toml:4: publisher[0].key is missing: what they sign with (or the PEM public key of it), or their password",
     ),
     (
         "a publisher twice",
@@ -286,13 +285,32 @@ def test_signing_keys_in_pem(key: Any, fits: bool) -> None:
     if fits:
         assert loaded(text).routes[0].grip.sig_key == Secret(pem(key).strip())
     else:
-        assert "a PEM private key, EC P-256" in complaints(text)[0]
+        assert "a PEM private key without passphrase, EC P-256" in complaints(text)[0]
 
 
 def test_a_public_key_signs_nothing() -> None:
     public = ec.generate_private_key(ec.SECP256R1()).public_key()
     Path("key.pem").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     assert "a PEM private key" in complaints(ONE + '[route.grip]\nsig_key = "file:key.pem"\n')[0]
+
+
+def test_publishers_keys_in_pem_are_public_ones() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    text = ONE + '[[publisher]]\nname = "a"\nkey = "file:key.pem"\n'
+    Path("key.pem").write_text(public)
+    assert loaded(text).publishers[0].key == Secret(public.strip())
+    Path("key.pem").write_text(pem(key))
+    assert complaints(text) == [
+        "h.toml:6: publisher[0].key = Secret(•••) is not accepted: "
+        "a PEM public key, EC P-256 (ES256) or RSA of at least 2,048 bits (RS256)"
+    ]
+
+
+def test_a_short_key_of_a_publisher_is_warned_of() -> None:
+    assert loaded(ONE + '[[publisher]]\nname = "a"\nkey = "short"\n').warnings == (
+        "h.toml:6: publisher[0].key has fewer than 16 characters: use a longer secret",
+    )
 
 
 def test_the_well_known_key_is_warned_of_where_others_can_connect() -> None:
