@@ -241,7 +241,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(0)  # `pause_writing` says that not all of a request is out
+        # `pause_writing` says that not all of a request is out. TLS transports call it from the limit on, others above.
+        self._transport.set_write_buffer_limits(0 if transport.get_extra_info("ssl_object") is None else 1)
         self.usable = True
         now = self._now_ms()
         self.due_ms = now + IDLE_MS
