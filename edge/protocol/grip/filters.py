@@ -15,9 +15,6 @@ from edge.facts import fact
 from edge.protocol.grip.directives import Template, expand
 from edge.protocol.grip.items import CONTROL_BYTES, Item
 
-FILTERS_MAX = 5
-"""More for one channel are refused by Pushpin 2."""
-NAMES = ("skip-self", "skip-users", "require-sub", "build-id", "var-subst")
 FormatKind = Literal["socket", "stream", "response"]
 Meta = Mapping[str, str]
 Channels = Collection[str] | Mapping[str, str | None]

@@ -18,7 +18,7 @@ from edge.model.grip_socket import Dialogue
 from edge.protocol.callbacks.events import ClientRequest
 from edge.protocol.grip.control import PREFIX, Subscribe, parse_control
 from edge.protocol.grip.forwarding import event_request_prefix, shown_headers
-from edge.protocol.grip.parameters import elements
+from edge.protocol.grip.parameters import grip_prefix
 from edge.protocol.grip.socket_events import SocketEvent
 from edge.sessions.grip.services import GripServices
 from edge.sessions.grip.targets import backend_host, backend_path
@@ -123,13 +123,11 @@ class Opening:
 
     def _find_marker(self, answer: Answer) -> bytes | None:
         try:
-            for extension in elements(answer.headers, b"sec-websocket-extensions"):
-                if extension.value == "grip":
-                    marker = extension.get("message-prefix")
-                    return b"m:" if marker is None else marker.encode()
+            marker = grip_prefix(answer.headers)
         except WireError as error:
             self._socket.count_bad("Sec-WebSocket-Extensions that cannot be read", error)
-        return None
+            return None
+        return None if marker is None else marker.encode()
 
     def _join_first(self, events: list[SocketEvent]) -> list[Future[None]]:
         """Subscribe before the client is let in: then nothing that is published once it is in passes it by. (The
