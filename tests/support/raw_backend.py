@@ -70,15 +70,16 @@ class RawBackend:
 async def raw_backend(respond: Respond, port: int = 0) -> AsyncIterator[RawBackend]:
     """Serve on `port` (0: the system's choice) until the block ends; connections still open then are cut."""
     backend = RawBackend(respond)
-    writers: set[asyncio.StreamWriter] = set()
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
+        task = asyncio.create_task(_serve(backend, reader, writer))
+        serving.add(task)
         # Ends of connections are what these backends are for; what goes wrong in `respond` shows in asyncio's log.
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await _serve(backend, reader, writer)
-        writers.discard(writer)
-        writer.close()
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            await task
+        serving.discard(task)
+        writer.transport.abort() if task.cancelled() else writer.close()
 
     server = await asyncio.start_server(serve, LOOPBACK, port)
     backend.port = server.sockets[0].getsockname()[1]
@@ -86,9 +87,10 @@ async def raw_backend(respond: Respond, port: int = 0) -> AsyncIterator[RawBacke
         yield backend
     finally:
         server.close()
-        for writer in writers:
-            writer.transport.abort()
+        for task in serving:
+            task.cancel()
         await server.wait_closed()
+        await wait_until(lambda: not serving, "the backend's connections have ended")
 
 
 async def _serve(backend: RawBackend, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

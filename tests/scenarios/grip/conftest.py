@@ -22,7 +22,7 @@ def _holdfast(folder: Path, *routes: GripRoute, message_wait_s: float = 5.0) -> 
     return GripEdge(folder, *routes, options=EdgeOptions(settings={"grip": {"message_wait_s": message_wait_s}}))
 
 
-PROXIES: dict[str, StartProxy] = {"pushpin": _pushpin}
+PROXIES: dict[str, StartProxy] = {"pushpin": _pushpin, "holdfast": _holdfast}
 
 
 @pytest.fixture(scope="module", params=list(PROXIES))

@@ -52,7 +52,7 @@ class Stage:
     async def publish(self, channel: str, text: str = "", kind: str = "message") -> None:
         """Have the application publish with its library."""
         query = {"channel": channel, "kind": kind, "text": text}
-        answer = await self.client.post(http_url(self.proxy, f"/{self.application}/publish"), params=query)
+        answer = await self.client.post(f"{self.backend.url}/publish", params=query)
         assert (answer.status_code, answer.text) == (200, "published"), answer.text
 
 
@@ -189,7 +189,8 @@ async def test_a_detached_websocket_lives_on_without_its_application(stage: Stag
         await socket.send("nobody hears this")
         await stage.publish(channel, "still here")
         assert (await socket.expect(3))[2] == "still here"
-        assert await socket.close(4003) == Ending(1000, "")
+        # Pushpin answers 1000 here whatever the client says, Holdfast with the client's own code.
+        assert (await socket.close(4003)).code in (1000, 4003)
 
 
 async def test_the_application_closes_a_websocket_with_its_code(stage: Stage) -> None:
