@@ -157,7 +157,7 @@ class FanOut:
 
     def _in_turn(self, special: _Special, delivery: Delivery) -> None:
         """A delivery that may have waited for its route's rate: whoever left meanwhile gets nothing."""
-        if self.members.get(special.member) is not special.how:
+        if special.member not in self.members:
             return
         try:
             special.member.deliver(delivery)
