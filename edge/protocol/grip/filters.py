@@ -33,13 +33,6 @@ class Dropped:
 _DROPPED = Dropped()
 
 
-def apply(
-    names: Sequence[str], item: Item, kind: FormatKind, meta: Meta, channels: Channels, prefix: str = ""
-) -> Item | Dropped:
-    """What one member gets of `item`: see `Sieve`."""
-    return Sieve(item, kind).apply(names, meta, channels, prefix)
-
-
 def apply_to_response(names: Sequence[str], body: bytes, meta: Meta) -> bytes:
     """The body of a backend's answer with channels through the filters meant for it (`build-id` only). `names`: those
     of all its channels. Raises WireError.

@@ -9,12 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import WireError
-from edge.protocol.grip.filters import Dropped, FormatKind, Sieve, apply, apply_to_body, apply_to_response
+from edge.protocol.grip.filters import Channels, Dropped, FormatKind, Sieve, apply_to_body, apply_to_response
 from edge.protocol.grip.items import Item, ResponseFormat, SocketFormat, StreamFormat
 from tests.unit.protocol.grip.generated import ITEMS
 
 META = {"user": "alice", "id_format": "room:%(room)s,%%x:%(x)s"}
 IDS = {"room": "5", "x": "7"}
+
+
+def apply(
+    names: Sequence[str], item: Item, kind: FormatKind, meta: Mapping[str, str], channels: Channels, prefix: str = ""
+) -> Item | Dropped:
+    """What one member gets of an item."""
+    return Sieve(item, kind).apply(names, meta, channels, prefix)
 
 
 def streamed(content: str, filters: Sequence[str] | None = None, **meta: str) -> Item:
