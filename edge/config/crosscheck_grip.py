@@ -62,8 +62,11 @@ def grip_oddities(settings: Settings, where: Callable[[str], str]) -> Iterator[s
     if open_to_others and known:
         index, route = known[0]
         others = f" (and {len(known) - 1} more)" if len(known) > 1 else ""
+        source = where(f"route[{index}].grip.sig_key")
+        if source == "default":  # the route comes from a flag
+            source = where(f"route[{index}].backend")
         yield (
-            f"{where(f'route[{index}].grip.sig_key')}: route {route.name!r}{others} signs requests with grip.sig_key = "
+            f"{source}: route {route.name!r}{others} signs requests with grip.sig_key = "
             '"changeme", which everybody knows: who reaches the backend can pass for this edge. Set one of your own, '
             "here and in the backend's GRIP settings"
         )

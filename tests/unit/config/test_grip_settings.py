@@ -320,6 +320,8 @@ def test_the_well_known_key_is_warned_of_where_others_can_connect() -> None:
         "h.toml:3: route '*/' (and 1 more) signs requests with grip.sig_key = \"changeme\", which"
     )
     assert loaded(ONE).warnings == ()
+    (warning,) = load({"grip": "http://b", "edge.listen": ":1"}, {}, None).warnings
+    assert warning.startswith("--grip: route '*/' signs requests with")
     assert loaded(edge + ONE + '[route.grip]\nsig_key = "mine"\n').warnings == ()
 
 
