@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,9 +133,43 @@ def held(mode: str, channel: str, *fields: tuple[str, str], body: bytes = b"", s
     return Answer(status, headers, body)
 
 
-async def raw_exchange(port: int, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A socket with `request` written to it."""
+@contextlib.asynccontextmanager
+async def talking(port: int, request: bytes) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A socket with `request` written to it; cut at the end."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
-    writer.write(request)
-    await writer.drain()
-    return reader, writer
+    try:
+        writer.write(request)
+        await writer.drain()
+        yield reader, writer
+    finally:
+        await _cut(writer)
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(port: int, serve: Serve) -> AsyncIterator[None]:
+    """A backend in full control of its connections, which are cut at the end."""
+    writers = []
+
+    async def kept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await serve(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(kept, LOOPBACK, port)
+    try:
+        yield
+    finally:
+        server.close()
+        for writer in writers:
+            await _cut(writer)
+        await server.wait_closed()
+
+
+async def _cut(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
