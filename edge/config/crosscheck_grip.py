@@ -68,7 +68,7 @@ def grip_oddities(settings: Settings, where: Callable[[str], str]) -> Iterator[s
         yield (
             f"{source}: route {route.name!r}{others} signs requests with grip.sig_key = "
             '"changeme", which everybody knows: who reaches the backend can pass for this edge. Set one of your own, '
-            "here and in the backend's GRIP settings"
+            "here (--sig-key, or sig_key of [grip]) and in the backend's GRIP settings"
         )
     for field in ("zmq_pull", "zmq_sub"):
         address = getattr(settings.grip, field)
