@@ -164,6 +164,18 @@ class Dialogue:
             self._close = len(self.goodbye or b"")
         return self.again()
 
+    def takes_alone(self, event: SocketEvent) -> bool:
+        """`heard` and `take` in one, for the usual case: nothing waits, and nothing is under way. True: `event` (which
+        has content) is the whole body of the next request."""
+        if self.busy or self.queue is not None or self.wanted or self.congested or self.phase is not _LIVE:
+            return False
+        self.busy = True
+        self.queue = [event]
+        self.sent = 1
+        self._offered = self.queue_bytes = len(event.content)  # type: ignore[arg-type]
+        self._close = 0
+        return True
+
     def again(self) -> bytes:
         """The body of the request under way, once more."""
         if self.phase in _OPENING:
@@ -194,14 +206,16 @@ class Dialogue:
         if fields.meta:
             self._set_meta(fields.meta)
         if fields.accepted is None:
-            if self.sent:
-                self._accept_all()
+            self.accept_all()
             return None
         return self._accept(fields.accepted, most_bytes)
 
-    def _accept_all(self) -> None:
+    def accept_all(self) -> None:
+        """What is under way has been taken whole, and nothing else was said of it."""
+        self.failures = 0
         queue = self.queue
-        assert queue is not None
+        if queue is None:
+            return
         if len(queue) == self.sent:
             self.queue = None
             self.queue_bytes = 0
@@ -218,8 +232,7 @@ class Dialogue:
         if accepted >= offered:
             if self._last and accepted < offered + self._close:
                 return "backend accepted all but the close"
-            if self.sent:
-                self._accept_all()
+            self.accept_all()
             return None
         before = self.sent
         self._remove(accepted)
@@ -271,6 +284,14 @@ class Dialogue:
             self.move(GripFact.LAST_WORD)
             return False
         return self.ready
+
+    def rests(self) -> bool:
+        """`settled`, for the usual case: the answer has been carried out, and nothing was said or wished meanwhile.
+        False: it is not so, and nothing has changed."""
+        if self.queue is not None or self.wanted or self.interval_s or self.phase is not _LIVE:
+            return False
+        self.busy = False
+        return True
 
     def poll(self) -> bool:
         """The polling interval is over: whether to ask."""

@@ -23,7 +23,7 @@ from edge.model.grip_phases import GripFact, GripPhase
 from edge.model.grip_socket import Dialogue
 from edge.model.retry import retry_after_ms
 from edge.protocol.callbacks.events import ClientRequest
-from edge.protocol.grip.answer_fields import answer_fields
+from edge.protocol.grip.answer_fields import PLAIN, answer_fields
 from edge.protocol.grip.control import PREFIX, Detach, parse_control
 from edge.protocol.grip.forwarding import event_request_rest
 from edge.protocol.grip.items import FrameKind, Item
@@ -117,10 +117,15 @@ class GripSocket:
     # ConnectionListener: what the transport tells.
 
     def received(self, payload: str | bytes) -> None:
-        if type(payload) is str:
-            self._hear(SocketEvent("TEXT", payload.encode()))
-        else:
+        if type(payload) is not str:
             self._hear(SocketEvent("BINARY", payload))  # type: ignore[arg-type]
+            return
+        content = payload.encode()
+        event = SocketEvent("TEXT", content)
+        if self.dialogue.takes_alone(event):
+            self._send(b"TEXT %x\r\n%b\r\n" % (len(content), content))  # `encode_events`, written out
+        else:
+            self._hear(event)
 
     def pinged(self, payload: bytes) -> None:
         self._hear(SocketEvent("PING", payload or None))
@@ -183,7 +188,28 @@ class GripSocket:
     # Asker: what became of a request.
 
     def answered(self, answer: Answer) -> None:
+        dialogue, headers = self.dialogue, answer.headers
+        if dialogue.phase is not _LIVE or self.way.plain.get(id(headers)) is not headers or answer.status != 200:
+            self._answered(answer)
+            return
+        # The hot path: a live connection whose backend says nothing but what is in the events.
+        try:
+            events = decode_events(answer.body)
+        except WireError as error:
+            self.break_off("backend's events are malformed", error)
+            return
+        self._count_delivered(dialogue.sent)
+        dialogue.accept_all()
+        if events and not self.carry_out(events):
+            return
+        if self._paused or self._leaving is not None or not dialogue.rests():
+            self.settle()
+
+    def _answered(self, answer: Answer) -> None:
+        """Any answer. Once understood, headers that say nothing are known when they come again."""
         fields = answer_fields(answer.headers)
+        if fields is PLAIN:
+            self.way.is_plain(answer.headers)
         if answer.status != 200 or not fields.events:
             self._refused(answer)
             return
@@ -192,9 +218,8 @@ class GripSocket:
         except WireError as error:
             self.break_off("backend's events are malformed", error)
             return
-        dialogue, meters = self.dialogue, self._handle.meters
-        meters.events_delivered.value += dialogue.sent
-        meters.batch_size.observe(dialogue.sent)
+        dialogue = self.dialogue
+        self._count_delivered(dialogue.sent)
         problem = dialogue.answered(fields, self.way.buffer_bytes)
         if problem is not None:
             self.break_off(problem, "Content-Bytes-Accepted")
@@ -202,6 +227,12 @@ class GripSocket:
             self.opening.answered(answer, events)
         elif not events or self._detached or self.carry_out(events):
             self.settle()
+
+    def _count_delivered(self, events: int) -> None:
+        meters = self._handle.meters
+        meters.events_delivered.value += events
+        if events:
+            meters.batch_size.observe(events)
 
     def unanswered(self, failure: Unanswered) -> None:
         dialogue = self.dialogue
@@ -251,13 +282,16 @@ class GripSocket:
         self._send(self.dialogue.take())
 
     def _send(self, body: bytes) -> None:
-        services, way = self._services, self.way
-        if way.version != services.releases.version:
+        way = self.way
+        if way.version != self._services.releases.version:
             way = self._find_way_again()
         dialogue = self.dialogue
-        meta = tuple(dialogue.meta.values()) if dialogue.meta else ()
-        token = way.signer.token(services.clock.wall_ms() // 1_000)
-        way.origin.ask(self.prefix + event_request_rest(token, meta, dialogue.replayed, body), self, way.timeout_s)
+        if dialogue.meta is None and dialogue.replayed == 0:
+            rest = (way.rest or way.sign()) % (len(body), body)
+        else:
+            meta = tuple(dialogue.meta.values()) if dialogue.meta else ()
+            rest = event_request_rest(way.token(), meta, dialogue.replayed, body)
+        way.origin.ask(self.prefix + rest, self, way.timeout_s)
 
     def _find_way_again(self) -> Way:
         """Releases or settings have changed: the target may be elsewhere now."""

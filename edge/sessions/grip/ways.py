@@ -21,24 +21,66 @@ _log = logging.getLogger("holdfast.grip")
 
 COMPLAIN_AGAIN_MS = 10_000
 """The same trouble with the same target is logged this often at most: ten thousand connections may have it."""
+SIGN_AGAIN_MS = 1_000
+PLAIN_MOST = 256
 
 
 class Way:
     """The way to one target. `version`: of the releases when it was made; another one makes it stale."""
 
-    __slots__ = ("_complaints", "before", "buffer_bytes", "origin", "signer", "target", "timeout_s", "version")
+    __slots__ = (
+        "_clock",
+        "_complaints",
+        "_wheel",
+        "before",
+        "buffer_bytes",
+        "origin",
+        "plain",
+        "rest",
+        "signer",
+        "target",
+        "timeout_s",
+        "version",
+    )
 
-    def __init__(self, handle: RouteHandle, target: TargetSettings, origin: Origin, version: int) -> None:
+    def __init__(self, services: GripServices, handle: RouteHandle, target: TargetSettings, version: int) -> None:
         settings = handle.settings
+        self._clock = services.clock
+        self._wheel = services.wheel
         self.target = target
-        self.origin = origin
+        self.origin: Origin = services.origins.of(settings, target)
         self.version = version
         self.before = urlsplit(target.url).path.rstrip("/").encode()
         """What stands before every path."""
         self.signer = GripSigner(settings.grip.sig_key.value, settings.grip.sig_iss)
+        self.rest = b""
+        """What ends the head of a request that has nothing of its own to say, with its length and body to be filled
+        in; empty when it is more than a second old (see `sign`)."""
+        self.plain: dict[int, object] = {}
+        """Headers of answers, by identity, that said nothing but that the body is events: backends repeat themselves,
+        and so do the objects that their heads are parsed to."""
         self.timeout_s = settings.timeouts.request_s
         self.buffer_bytes = settings.grip.buffer_bytes
         self._complaints: dict[str, int] = {}
+
+    def token(self) -> bytes:
+        """Grip-Sig as of now."""
+        return self.signer.token(self._clock.wall_ms() // 1_000)
+
+    def sign(self) -> bytes:
+        """Make `rest` anew. While requests are made, once a second."""
+        self.rest = rest = b"Grip-Sig: " + self.token() + b"\r\nContent-Length: %d\r\n\r\n%b"
+        self._wheel.after(SIGN_AGAIN_MS, self._grow_old)
+        return rest
+
+    def _grow_old(self) -> None:
+        self.rest = b""
+
+    def is_plain(self, headers: object) -> None:
+        """Remember these."""
+        if len(self.plain) >= PLAIN_MOST:
+            self.plain.clear()
+        self.plain[id(headers)] = headers
 
     def complain(self, route: str, problem: str, detail: object, now_ms: int) -> None:
         """Log what is wrong with the target; once in a while for the same `problem` (one of ours, not of its words)."""
@@ -70,7 +112,5 @@ class Ways:
             targets = targets_of(handle.settings, services.releases)
             if number >= len(targets):
                 return None
-            target = targets[number]
-            origin = services.origins.of(handle.settings, target)
-            way = self._ways[handle, number] = Way(handle, target, origin, version)
+            way = self._ways[handle, number] = Way(services, handle, targets[number], version)
         return way
