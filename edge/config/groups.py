@@ -66,7 +66,8 @@ class TimeoutSettings:
     """From the handshake's first byte to its answer, the backend's time included. More: 504. Longer than
     retry_window_s, so that the 503 with Retry-After can be given first."""
     idle_s: float = 0.0
-    """Close 1000 `idle` after this long without a message either way. 0: never."""
+    """Close 1000 `idle` after this long without a message either way; cut HTTP requests on which nothing moves. 0:
+    never."""
     ping_s: float = 25.0
     """Ping a client this long after its last sign of life: under the 30–60 s of common load balancers and NATs."""
     pong_s: float = 20.0

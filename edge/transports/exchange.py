@@ -52,6 +52,10 @@ class Carrier(Protocol):
 
     def date(self) -> str: ...
 
+    def now(self) -> int:
+        """Whole seconds, as `Care` notes them."""
+        ...
+
     def answered(self, exchange: HttpExchange) -> None:
         """The answer is complete."""
         ...
@@ -66,7 +70,7 @@ class Carrier(Protocol):
 class HttpExchange:
     """See the module. `listener` is set once the door has returned it."""
 
-    __slots__ = ("_asked", "_body", "_carrier", "_left", "_stage", "address", "listener", "route")
+    __slots__ = ("_asked", "_body", "_carrier", "_left", "_stage", "address", "listener", "route", "spoke")
 
     def __init__(self, carrier: Carrier, route: RouteHandle, address: str, asked: Asked) -> None:
         self._carrier = carrier
@@ -74,6 +78,8 @@ class HttpExchange:
         self._stage = _ASKED
         self._body = _NONE
         self._left = 0
+        self.spoke = 0
+        """When something of the answer's body was last written."""
         self.route = route
         self.address = address
         self.listener: ExchangeListener | None = None
@@ -116,6 +122,7 @@ class HttpExchange:
     def write(self, data: bytes) -> None:
         if self._stage is not _ANSWERING or not data or self._body is _NONE:
             return
+        self.spoke = self._carrier.now()
         outbox = self._carrier.outbox
         if self._body is _CHUNKED:
             outbox.put(encode_chunk(data))

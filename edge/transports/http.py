@@ -36,6 +36,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from edge.model.silence import seconds
 from edge.protocol.callbacks.events import Headers
 from edge.protocol.http_answer import Asked, Body, body_of, write_head
 from edge.protocol.http_request import BadRequest, Framing, read_framing, split_target
@@ -201,9 +202,11 @@ class ClientHttp(asyncio.Protocol):
         finally:
             self._heeded = False
         self._mind_reading()
-        if self._state is _BODY:
+        if self._exchange is not None:
             self._since = self._reception.care.now
-            self._watch(BODY_SILENCE_S)
+            idle_s = self._exchange.route.settings.timeouts.idle_s
+            if self._state is _BODY or idle_s:
+                self._watch(BODY_SILENCE_S if self._state is _BODY else seconds(idle_s))
 
     def _go_on(self) -> None:
         """The answer is out: the next request, if it is there already."""
@@ -333,7 +336,7 @@ class ClientHttp(asyncio.Protocol):
         try:
             content, data = body.feed(data)
         except BadRequest as bad:
-            self._bad_body(bad.status, bad.text, "client")
+            self._give_up(bad.status, bad.text, "client")
             return b""
         if body.done:
             self._body = None
@@ -346,8 +349,8 @@ class ClientHttp(asyncio.Protocol):
                 exchange.heard_all(believable(body.trailers, from_proxy=False) if body.trailers else ())
         return data
 
-    def _bad_body(self, status: int, text: str, cause: str) -> None:
-        """The request cannot be had whole: say so if that can still be said, and go."""
+    def _give_up(self, status: int, text: str, cause: str) -> None:
+        """It comes to nothing: say so if that can still be said, and go."""
         exchange = self._exchange
         begun = exchange is not None and exchange.begun
         self._lose(cause)
@@ -378,6 +381,9 @@ class ClientHttp(asyncio.Protocol):
 
     def date(self) -> str:
         return self._reception.date()
+
+    def now(self) -> int:
+        return self._reception.care.now
 
     def answered(self, exchange: HttpExchange) -> None:
         self._leave_exchange()
@@ -467,7 +473,7 @@ class ClientHttp(asyncio.Protocol):
             self._reception.care.see(self, in_s)
 
     def look(self, now: int) -> int:
-        """Called by `Care` when its second has come. A held exchange needs no look: 0."""
+        """Called by `Care` when its second has come. A held exchange that may be silent for ever needs no look: 0."""
         size = self.outbox.size() if self.outbox.congested or self._state is _LINGERING else 0
         if size and size < self._least:
             self._least = size
@@ -491,6 +497,11 @@ class ClientHttp(asyncio.Protocol):
             patience = KEEP_ALIVE_S
             if silence > patience and self._reader is None and self._alarm is None:
                 self.transport.close()
+        elif self._exchange is not None and self._exchange.route.settings.timeouts.idle_s:
+            patience = seconds(self._exchange.route.settings.timeouts.idle_s)
+            self._since = max(self._since, self._exchange.spoke)
+            if now - self._since > patience:
+                self._idle(self._exchange)
         else:
             return 0
         return 0 if self.transport.is_closing() else max(now, self._since + patience) + 1
@@ -501,10 +512,14 @@ class ClientHttp(asyncio.Protocol):
         else:
             self.cut(reset=True)
 
+    def _idle(self, exchange: HttpExchange) -> None:
+        exchange.route.meters.limits_hit["idle_s"].value += 1
+        self._give_up(504, "There was no answer in time.\n", "limit")
+
     def _body_late(self) -> None:
         if self._exchange is not None:
             self._exchange.route.meters.limits_hit["body_silence"].value += 1
-        self._bad_body(408, "The request's body did not come in time.\n", "limit")
+        self._give_up(408, "The request's body did not come in time.\n", "limit")
 
 
 def _peer(transport: asyncio.Transport) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from edge.clock import ManualClock
-from edge.config import LimitSettings, RouteSettings
+from edge.config import LimitSettings, RouteSettings, TimeoutSettings
 from edge.transports.http import BODY_SILENCE_S, KEEP_ALIVE_S, LINGER_S, SEND_SILENCE_S
 from tests.support.http_hall import HttpHall, get, hold, http_client, http_connections, post, post_chunked
 from tests.support.listener import Listener, listening, until
@@ -53,6 +53,30 @@ async def test_a_held_request_waits_for_ever() -> None:
         hall.visits[1].client.write(b"at last")
         hall.visits[1].client.end()
         assert (await client.answer()).body == b"at last"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_request_on_which_nothing_moves_for_the_routes_idle_time(begun: bool) -> None:
+    clock = ManualClock()
+    hall = HttpHall(when_whole=hold)
+    route = replace(GRIP, timeouts=TimeoutSettings(idle_s=1_800))
+    async with listening(route, http=hall, clock=clock) as listener, http_client(listener.port) as client:
+        client.write(post("/", b"x"))
+        await until(lambda: hall.visits and hall.visits[0].trailers)
+        visit = hall.visits[0]
+        await pass_seconds(listener, clock, 1_700)
+        if begun:
+            visit.client.begin(200, "", [], None)
+            visit.client.write(b"x")
+            await client.head()
+            await pass_seconds(listener, clock, 1_790)
+        assert visit.ends == []
+        await pass_seconds(listener, clock, 110)
+        await until(lambda: visit.ends)
+        assert visit.ends == ["limit"]
+        if not begun:
+            assert (await client.answer()).status == 504
+        assert listener.limits_hit() == {"idle_s": 1}
 
 
 @pytest.mark.parametrize("begun", [False, True])
