@@ -280,6 +280,7 @@ class ClientHttp(asyncio.Protocol):
 
     def _upgrade(self, head: RequestHead, rest: bytes) -> None:
         """Give the socket away. What came behind the request goes with it."""
+        self.outbox.flush()  # answers to earlier requests go before anything of its
         self._connections.discard(self)
         self._reception.care.leave(self)
         connection = WebSocketConnection(self._reception)

@@ -428,6 +428,13 @@ async def test_websockets_of_grip_routes_go_through_the_other_door() -> None:
         assert listener.server.server_state.connections == set()
 
 
+async def test_a_handshake_that_is_refused_does_not_overtake_the_answer_before_it() -> None:
+    async with listening(GRIP, http=HttpHall()) as listener, http_client(listener.port) as client:
+        client.write(post("/", b"first") + handshake("/ws").replace(b"Version: 13", b"Version: 12"))
+        assert (await client.answer()).body == b"first"
+        assert (await client.answer()).status == 400
+
+
 async def test_other_upgrades_are_not_taken() -> None:
     async with listening(GRIP, http=HttpHall()) as listener, http_client(listener.port) as client:
         for _ in range(2):
