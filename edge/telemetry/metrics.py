@@ -178,6 +178,7 @@ class RouteMeters:
     queue_events: Gauge = _gauge("queue_events", "Events waiting for the backend now.")
     in_flight: Gauge = _gauge("backend_requests_in_flight", "Requests to the backend without an answer yet.")
     backend_connections: Gauge = _gauge("backend_connections", "Open connections to the backend, idle ones included.")
+    holds: Gauge = _gauge("holds", "Answers over HTTP that are held now: responses and streams.")
     reading_paused: Gauge = _gauge(
         "reading_paused", "Clients the edge does not read from now, because their queue is full."
     )

@@ -58,6 +58,7 @@ class Hold:
         self._again = False
         self._gone = first.gone
         self.over = False
+        guest.route.meters.holds.value += 1
         for name in guest.implicit:
             self._join(name, ())
 
@@ -209,6 +210,7 @@ class Hold:
         """Nothing is held any more."""
         self.over = True
         guest = self._guest
+        guest.route.meters.holds.value -= 1
         self._queue.clear()
         for name in self._places:
             guest.services.channels.leave(self, name)

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 
-from tests.support.grip_proxy import GripProxy, http_url, publish
+from tests.support.grip_proxy import GripEdge, GripProxy, http_url, publish
 from tests.support.ports import LOOPBACK
 from tests.support.raw_backend import Answer, Asked, RawBackend, Respond, raw_backend
+from tests.support.scrape import until_counted
 from tests.support.waiting import DEADLINE_S, wait_until
 
 Fields = Sequence[tuple[str, str]]
@@ -47,6 +48,11 @@ class HttpStage:
                 reading.cancel()
                 with contextlib.suppress(asyncio.CancelledError, httpx.HTTPError):
                     await reading
+
+    async def until_held(self, count: int) -> None:
+        """Wait until an edge of ours holds so many answers."""
+        assert isinstance(self.proxy, GripEdge)
+        await until_counted(self.proxy, count, "holds")
 
     async def publish_until(self, arrived: Stream, channel: str, **formats: Any) -> None:
         """Publish the same until it has arrived: nobody says when a subscription is in force. At least once."""
