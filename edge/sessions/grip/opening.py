@@ -21,6 +21,7 @@ from edge.protocol.grip.forwarding import event_request_prefix, shown_headers
 from edge.protocol.grip.parameters import grip_prefix
 from edge.protocol.grip.socket_events import SocketEvent
 from edge.sessions.grip.services import GripServices
+from edge.sessions.grip.standing import FILTERS_MOST
 from edge.sessions.grip.targets import backend_host, backend_path
 from edge.sessions.grip.ways import Way
 from edge.sessions.routes import RouteHandle
@@ -142,9 +143,9 @@ class Opening:
             if event.kind == "TEXT" and content is not None and content.startswith(PREFIX):
                 with suppress(WireError):
                     order = parse_control(content)
-                    join = socket.orders().obey(order) if type(order) is Subscribe else None
-                    if join is not None:
-                        joins.append(join)
+                    if type(order) is Subscribe and len(order.filters) <= FILTERS_MOST:
+                        join = socket.orders().obey(order)
+                        joins += [join] if join is not None else []
         return joins
 
     def let_in(self, events: list[SocketEvent]) -> bool:

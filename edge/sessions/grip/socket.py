@@ -468,11 +468,11 @@ class GripSocket:
             if self.dialogue.refresh():
                 self.ask()
         else:
-            self._dismiss(sendable_code(published.code), published.reason)
+            self.dismiss(sendable_code(published.code), published.reason)
 
     def skipped(self, item: Item, problem: str | None = None) -> None:
         if problem is not None and self._handle.settings.grip.debug:
-            self._dismiss(1011, problem)
+            self.dismiss(1011, problem)
 
     def missed(self, channel: str) -> None:
         """WebSockets have no ids to continue from: their backends are not asked, as behind Pushpin."""
@@ -509,8 +509,8 @@ class GripSocket:
 
     # Ends.
 
-    def _dismiss(self, code: int, reason: str) -> None:
-        """A publication ends the connection: both sides hear of it at once."""
+    def dismiss(self, code: int, reason: str) -> None:
+        """Neither side has ended the connection: both hear of it at once."""
         if not self._closing:
             if not self._detached:
                 self.dialogue.said_goodbye(None)

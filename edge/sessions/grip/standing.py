@@ -29,6 +29,8 @@ _log = logging.getLogger("holdfast.grip")
 
 JITTER_MS = 1_000
 """Keep-alives come up to this much earlier, so that connections made together do not stay together."""
+FILTERS_MOST = 5
+"""Of one subscription; more end the connection, as behind Pushpin."""
 KEEP_ALIVE_S, DELAY_S = 55.0, 1.0
 """What a timeout of 0 stands for, as in Pushpin."""
 
@@ -38,6 +40,10 @@ class Shower(Member, Protocol):
 
     def show(self, kind: FrameKind, content: str | bytes) -> None:
         """Send a frame to the client."""
+        ...
+
+    def dismiss(self, code: int, reason: str) -> None:
+        """End the connection; its backend hears of it."""
         ...
 
 
@@ -105,6 +111,9 @@ class Standing:
                     "%r and those after it are ignored",
                     self._handle.name, self._client, most, order.channel,
                 )  # fmt: skip
+            return None
+        if len(order.filters) > FILTERS_MOST:
+            self._shower.dismiss(1011, f"too many filters for channel '{order.channel}'")
             return None
         self.channels[channel] = None
         return self._services.channels.join(self._shower, channel, order.filters)

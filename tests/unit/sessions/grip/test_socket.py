@@ -384,6 +384,18 @@ def test_subscriptions_past_the_limit_are_ignored_and_their_client_named(caplog:
     assert "192.0.2.7:4711" in record.getMessage()
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_too_many_filters_end_a_connection(at_once: bool) -> None:
+    order = text('c:{"type": "subscribe", "channel": "b", "filters": ["1", "2", "3", "4", "5", "6"]}')
+    pair = Pair()
+    pair.backend.answer(b"OPEN\r\n" + (order if at_once else b""), **GRIP)
+    if not at_once:
+        pair.socket.received("x")
+        pair.backend.answer(order)
+    assert pair.client.said[1:] == [("close", 1011, "too many filters for channel 'b'")]
+    assert pair.backend.bodies[-1] == event("CLOSE")
+
+
 def test_implicit_channels_have_no_prefix_and_stay() -> None:
     pair = Pair([TargetSettings("http://one", subscribe=("all",))], prefix="p-").opened(SUBSCRIBE)
     assert set(pair.room.members) == {"all", "p-a"}
