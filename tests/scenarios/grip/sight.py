@@ -48,11 +48,13 @@ async def read_response(
     client: RawClient, *, head_only: bool = False, meanwhile: Callable[[], Awaitable[None]] | None = None
 ) -> Seen:
     status, reason, headers = await _head(client)
+    while 100 <= status < 200:  # an interim response: the real one follows
+        status, reason, headers = await _head(client)
     fields = dict(headers)
     if meanwhile is not None:
         await meanwhile()
     body, whole = b"", True
-    if head_only or status in (204, 304) or status < 200:
+    if head_only or status in (0, 204, 304):
         pass
     elif fields.get("transfer-encoding") == "chunked":
         body, whole = await _chunks(client)
