@@ -55,7 +55,8 @@ class Slot:
             code = await self._live()
             if self._stopping.is_set():
                 return
-            died_young = loop.time() - born < YOUNG_S
+            # Who says that it could not start is young however long it took to find out.
+            died_young = loop.time() - born < YOUNG_S or bool(self._failure)
             if code == 0:
                 wait_s = BACKOFF_S[0] if died_young else 0.0
                 _log.info("worker %d went down when it was told to; starting another", self.index)
