@@ -19,6 +19,7 @@ from edge.protocol.grip.forwarding import proxied_head
 from edge.protocol.grip.signature import GripSigner
 from edge.protocol.http_answer import write_fields
 from edge.sessions.grip.targets import backend_host, backend_path
+from edge.sessions.grip.ways import Way
 from edge.sessions.routes import RouteHandle
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Call(AnswerListener):
         "_services",
         "_tried",
         "_upstream",
-        "target",
+        "way",
     )
 
     def __init__(
@@ -105,8 +106,8 @@ class Call(AnswerListener):
         self._over = False
         self._tried: list[str] = []
         self._number = 0
-        self.target = TargetSettings("")
-        """The one that is asked now, or was last."""
+        self.way: Way | None = None
+        """To the target that is asked now, or was last."""
 
     @property
     def tried(self) -> str:
@@ -182,13 +183,14 @@ class Call(AnswerListener):
         if way is None:
             return False
         self._number += 1
-        origin, self.target = way.origin, way.target
+        self.way = way
+        origin, target = way.origin, way.target
         if self._question.elsewhere is not None:
-            self.target = self._question.elsewhere
-            origin = self._services.origins.of(self._route.settings, self.target)
-        self._tried.append(urlsplit(self.target.url).netloc.rpartition("@")[2])
+            target = self._question.elsewhere
+            origin = self._services.origins.of(self._route.settings, target)
+        self._tried.append(urlsplit(target.url).netloc.rpartition("@")[2])
         self._upstream = None
-        head = self._head(self.target, way.signer)
+        head = self._head(target, way.signer)
         self._upstream = origin.stream(head, self, self._route.settings.grip.silence_s)
         body = self._body
         if body.kept:

@@ -7,7 +7,6 @@ here when the request has to be repeated. Bodies stream both ways and are read a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,6 @@ from edge.sessions.routes import RouteHandle
 
 if TYPE_CHECKING:
     from edge.sessions.grip.services import GripServices
-
-_log = logging.getLogger("holdfast.grip")
 
 _AWAY = (502, 503, 504)
 """Statuses by which what stands before a backend says that it is away for a moment."""
@@ -144,7 +141,7 @@ class Exchange(ExchangeListener, ReplyReader):
 
     def to_hold(self, instruct: Instruct, kept: KeptAnswer) -> None:
         guest = self._guest()
-        self._call = None
+        self._call = self._reply = None
         if isinstance(self._hold, ResponseHold):
             self._hold.renew(instruct, kept)
         elif not self._body.ended or self._body.kept is None:
@@ -158,7 +155,7 @@ class Exchange(ExchangeListener, ReplyReader):
 
     def to_continue(self, instruct: Instruct) -> None:
         guest = self._guest()
-        self._call = None
+        self._call = self._reply = None
         if self._leaving or self._request.method == "HEAD":
             self._client.end()
             self._end()
@@ -166,12 +163,8 @@ class Exchange(ExchangeListener, ReplyReader):
             self._hold = StreamHold(guest, instruct)
 
     def unusable(self, phrase: str) -> None:
-        assert self._call is not None
-        self._route.meters.bad_results.value += 1
-        _log.warning(
-            "route %s: %s answered %s %s in a way that cannot be carried out: %s",
-            self._route.name, self._call.tried, self._request.method, self._request.path, phrase,
-        )  # fmt: skip
+        what = f"{self._request.method} {self._request.path}: {phrase}"
+        self._guest().blame("its answer cannot be carried out", what)
         self._drop_call()
         self._refuse(BAD_GATEWAY, phrase)
 
@@ -215,11 +208,12 @@ class Exchange(ExchangeListener, ReplyReader):
 
     def _guest(self) -> Guest:
         assert self._call is not None
+        assert self._call.way is not None
         request = self._request
         host = next((value for name, value in request.headers if name.lower() == "host"), "localhost")
         query = f"?{request.query}" if request.query else ""
         uri = f"{request.scheme}://{host}{request.path}{query}"
-        return Guest(self._services, self._route, self._client, request, uri, self._call.target.subscribe, self._end)
+        return Guest(self._services, self._route, self._client, request, uri, self._call.way, self._end)
 
     def _refuse(self, refusal: Refusal, debug: str = "") -> None:
         refuse(self._client, refusal, debug if self._route.settings.grip.debug else "")

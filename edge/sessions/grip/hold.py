@@ -19,6 +19,7 @@ from edge.protocol.grip.instruct import Instruct
 from edge.protocol.grip.items import Item
 from edge.sessions.connection import ClientExchange
 from edge.sessions.grip.ports import Delivery, MemberKind
+from edge.sessions.grip.ways import Way
 from edge.sessions.routes import RouteHandle
 
 if TYPE_CHECKING:
@@ -29,16 +30,25 @@ _log = logging.getLogger("holdfast.grip")
 
 @dataclass(slots=True, eq=False)
 class Guest:
-    """The client that is held. `uri`: what it asked for, as an absolute address. `implicit`: channels of the target
-    that answered. `finished` is called once, when the hold is over."""
+    """The client that is held. `uri`: what it asked for, as an absolute address. `way`: to the target that answered.
+    `finished` is called once, when the hold is over."""
 
     services: GripServices
     route: RouteHandle
     client: ClientExchange
     request: ClientRequest
     uri: str
-    implicit: Sequence[str]
+    way: Way
     finished: Callable[[], None]
+
+    def complain(self, problem: str, detail: object) -> None:
+        """Tell the backend's people, now and then, what is wrong with it."""
+        self.way.complain(self.route.name, problem, detail, self.services.clock.monotonic_ms())
+
+    def blame(self, problem: str, detail: object) -> None:
+        """The same, of what it has said: it is counted too."""
+        self.route.meters.bad_results.value += 1
+        self.complain(problem, detail)
 
 
 class Hold:
@@ -51,7 +61,7 @@ class Hold:
     def __init__(self, guest: Guest, first: Instruct) -> None:
         self._guest = guest
         self._meta: Mapping[str, str] = {}
-        self._places = Places(guest.route.settings.grip.prefix, guest.implicit)
+        self._places = Places(guest.route.settings.grip.prefix, guest.way.target.subscribe)
         self._joining: dict[str, Future[None]] = {}
         self._queue: deque[tuple[Item, bool]] = deque()
         self._asking = False
@@ -59,7 +69,7 @@ class Hold:
         self._gone = first.gone
         self.over = False
         guest.route.meters.holds.value += 1
-        for name in guest.implicit:
+        for name in guest.way.target.subscribe:
             self._join(name, ())
 
     # Member.
@@ -80,10 +90,13 @@ class Hold:
         self._came(delivery.item, dropped=False)
 
     def skipped(self, item: Item, problem: str | None = None) -> None:
-        if problem is not None and self._guest.route.settings.grip.debug and not self.over:
-            self._fail(problem)
-        else:
+        if problem is None:
             self._came(item, dropped=True)
+        elif not self.over and self._guest.route.settings.grip.debug:
+            self._fail(problem)
+        elif self._places.prev_ids.get(item.channel) is not None:
+            # It was meant for this client: the backend can say it in the client's own way.
+            self.missed(item.channel)
 
     def missed(self, channel: str) -> None:
         if self.over:

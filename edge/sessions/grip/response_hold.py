@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +16,6 @@ from edge.protocol.grip.patch import apply_patch
 from edge.sessions.grip.hold import Guest, Hold
 from edge.sessions.grip.refusals import BAD_GATEWAY, refuse
 from edge.wheel import Alarm
-
-_log = logging.getLogger("holdfast.grip")
 
 Repeat = Callable[[Sequence[str]], None]
 
@@ -70,7 +67,7 @@ class ResponseHold(Hold):
     def unanswered(self, phrase: str) -> None:
         """The repeated request was not answered by the backend itself. The client keeps waiting meanwhile."""
         if self._attempts >= RETRIES:
-            _log.warning("route %s: a held request could not be repeated: %s", self.route, phrase)
+            self._guest.complain("a held request could not be repeated", phrase)
             self._attempts = 0
             self._answered()
             return
@@ -104,7 +101,7 @@ class ResponseHold(Hold):
         try:
             body = self._body_of(item, response)
         except WireError as error:
-            _log.warning("route %s: a publication to %s cannot be shown: %s", self.route, item.channel, error)
+            self._guest.blame("a publication to a held response of it cannot be shown", f"{item.channel}: {error}")
             self._fail(f"filter error: {error}")
             return
         headers = published_headers(self._kept.headers, response)

@@ -134,8 +134,7 @@ class StreamHold(Hold, LinkReader):
     def _hold(self, instruct: Instruct) -> None:
         flaw = flaw_of(instruct)
         if flaw is not None:
-            self._guest.route.meters.bad_results.value += 1
-            _log.warning("route %s: a stream ends after its first body: %s", self.route, flaw)
+            self._guest.blame("a stream ends after its first body", flaw)
             self._fail(flaw)
             return
         self._keep_alive = instruct.keep_alive

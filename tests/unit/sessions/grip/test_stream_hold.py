@@ -354,3 +354,13 @@ async def test_filters_that_cannot_be_carried_out_are_told_in_debug_mode_only() 
     client = begun(house, *STREAM)
     house.hub.member("a").skipped(Item("a"), "content filter mismatch")
     assert not client.ended
+
+
+async def test_an_item_made_for_other_filters_is_asked_for_where_there_are_ids() -> None:
+    house = House()
+    client = begun(house, ("Grip-Hold", "stream"), ("Grip-Channel", "a; prev-id=1"), NEXT)
+    house.hub.member("a").skipped(Item("a", id="2", prev_id="1"), "content filter mismatch")
+    house.soon()
+    assert house.backends.last.field("grip-last") == "a; last-id=1"
+    house.backends.last.answer(("Grip-Hold", "stream"), ("Grip-Channel", "a; prev-id=2"), NEXT, body=b"2")
+    assert client.take() == b"2"
