@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from edge.backend.origin_base import AnswerHead, AnswerListener, RawHeaders, Unanswered, Upstream
 from edge.config import TargetSettings
+from edge.model.grip_links import same_service
 from edge.protocol.callbacks.events import ClientRequest, Headers
 from edge.protocol.chunked import encode_chunk, encode_end
 from edge.protocol.grip.forwarding import proxied_head
@@ -216,3 +217,14 @@ class Call(AnswerListener):
             overrides=grip.request_headers,
             last_ids=question.last_ids,
         )
+
+
+def link_request(method: str, base: str, uri: str) -> tuple[ClientRequest, TargetSettings | None]:
+    """The request for `uri` of who came to `base`; and, if that leads elsewhere, where to. Nothing of the client's own
+    request is in it: its answer may be for many."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    elsewhere = None if same_service(uri, base) else TargetSettings(f"{parts.scheme}://{host}", host=host)
+    if elsewhere is None:
+        host = urlsplit(base).netloc
+    return ClientRequest(method, parts.path or "/", parts.query, [("Host", host)], "", parts.scheme, ()), elsewhere

@@ -9,10 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from edge.backend.origin_base import AnswerHead, AnswerListener, RawHeaders, Unanswered
-from edge.config import TargetSettings
 from edge.errors import WireError
 from edge.model.grip_hold import content_filters
 from edge.model.grip_links import (
@@ -22,12 +20,11 @@ from edge.model.grip_links import (
     last_id_field,
     link_key,
     retry_ms,
-    same_service,
 )
-from edge.protocol.callbacks.events import ClientRequest
 from edge.protocol.grip.filters import apply_to_response
 from edge.protocol.grip.instruct import Instruct, is_instruct_body, parse_instruct
-from edge.sessions.grip.calls import NO_BODY, Call, Question
+from edge.sessions.grip.calls import NO_BODY, Call, Question, link_request
+from edge.sessions.grip.gone import Gone
 from edge.sessions.routes import RouteHandle
 from edge.wheel import Alarm
 
@@ -110,9 +107,9 @@ class Links:
             return
         self._gone += 1
         request, elsewhere = link_request("POST", base, uri)
-        Gone(self._services, self, route, Question(request, elsewhere=elsewhere)).begin(self._due_ms())
+        Gone(self._services, route, Question(request, elsewhere=elsewhere), self._told_gone).begin(self._due_ms())
 
-    # What fetches and gone links say.
+    # What fetches say.
 
     def wait(self, fetch: Fetch, due_ms: int) -> None:
         self._waiting.setdefault(fetch.key, fetch)
@@ -122,7 +119,7 @@ class Links:
         if self._waiting.get(fetch.key) is fetch:
             del self._waiting[fetch.key]
 
-    def told_gone(self) -> None:
+    def _told_gone(self) -> None:
         self._gone -= 1
 
     def _due_ms(self) -> int:
@@ -333,93 +330,3 @@ class Fetch(AnswerListener):
         if len(self._readers) > len(self._slow):
             for reader in tuple(self._slow):
                 reader.link_cut()
-
-
-class Gone(AnswerListener):
-    """One gone link on its way. Counts as held, so that a drain waits for it."""
-
-    __slots__ = ("_alarm", "_attempts", "_call", "_links", "_over", "_question", "_route", "_services")
-
-    closable = False
-
-    def __init__(self, services: GripServices, links: Links, route: RouteHandle, question: Question) -> None:
-        self._services = services
-        self._links = links
-        self._route = route
-        self._question = question
-        self._attempts = 0
-        self._over = False
-        self._call: Call | None = None
-        self._alarm: Alarm | None = None
-
-    def begin(self, due_ms: int) -> None:
-        self._services.held.add(self)
-        self._alarm = self._services.wheel.at(due_ms, self._send)
-
-    # Held.
-
-    def leave(self, code: int, reason: str, cause: str) -> None:
-        """It has nothing to do but to be told."""
-
-    def leave_now(self) -> None:
-        self._end()
-
-    # AnswerListener.
-
-    def began(self, head: AnswerHead) -> None:
-        if head.status >= 500:
-            self._fail(f"status {head.status}")
-        else:
-            self._end()
-
-    def body(self, data: bytes) -> None:
-        """Of no interest."""
-
-    def ended(self, trailers: RawHeaders) -> None:
-        self._end()
-
-    def failed(self, failure: Unanswered) -> None:
-        self._fail(failure.phrase)
-
-    def sending_paused(self, yes: bool) -> None:
-        """There is no body to send."""
-
-    # Inside.
-
-    def _send(self) -> None:
-        self._alarm = None
-        self._call = Call(self._services, self._route, self._question, NO_BODY, self)
-        self._call.begin()
-
-    def _fail(self, phrase: str) -> None:
-        if self._call is not None:
-            self._call.cancel()
-        if self._attempts >= RETRIES:
-            path = self._question.request.path
-            _log.warning("route %s: the gone link %s could not be told: %s", self._route.name, path, phrase)
-            self._end()
-            return
-        self._alarm = self._services.wheel.after(retry_ms(self._attempts, self._services.random()), self._send)
-        self._attempts += 1
-
-    def _end(self) -> None:
-        if self._over:
-            return
-        self._over = True
-        if self._call is not None:
-            self._call.cancel()
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._services.held.remove(self)
-        self._links.told_gone()
-
-
-def link_request(method: str, base: str, uri: str) -> tuple[ClientRequest, TargetSettings | None]:
-    """The request for `uri` of who came to `base`; and, if that leads elsewhere, where to. Nothing of the client's own
-    request is in it: its answer may be for many."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    elsewhere = None if same_service(uri, base) else TargetSettings(f"{parts.scheme}://{host}", host=host)
-    if elsewhere is None:
-        host = urlsplit(base).netloc
-    return ClientRequest(method, parts.path or "/", parts.query, [("Host", host)], "", parts.scheme, ()), elsewhere
