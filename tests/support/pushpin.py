@@ -10,6 +10,7 @@ import asyncio
 import http.client
 import json
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.support.grip_proxy import GripRoute
 from tests.support.needs import missing, needs_program
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.processes import Managed
+from tests.support.raw_websocket import handshake
 from tests.support.waiting import wait_until
 
 _LIBRARY = Path("/usr/lib/pushpin")
@@ -70,8 +72,10 @@ class Pushpin(Managed):
 
     async def _ready(self) -> bool:
         self.check_running()
-        return await asyncio.to_thread(_publishes, self.port, self.publish_port) and await asyncio.to_thread(
-            _asks_backends, self.port
+        return (
+            await asyncio.to_thread(_publishes, self.port, self.publish_port)
+            and await asyncio.to_thread(_publishes_to_sockets, self.port, self.publish_port)
+            and await asyncio.to_thread(_asks_backends, self.port)
         )
 
     def _configure(self) -> None:
@@ -172,6 +176,24 @@ def _publishes(port: int, publish_port: int) -> bool:
         return False
     finally:
         client.close()
+        publisher.close()
+
+
+def _publishes_to_sockets(port: int, publish_port: int) -> bool:
+    """Whether a WebSocket is published to: other sockets between proxy and handler than those of holds. Before they are
+    connected, the first subscriptions are lost, and their clients dropped."""
+    publisher = http.client.HTTPConnection(LOOPBACK, publish_port, timeout=1)
+    items = json.dumps({"items": [{"channel": "held-socket", "formats": {"ws-message": {"content": "published"}}}]})
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=1) as client:
+            client.sendall(handshake("/ws?channel=held-socket", host=_HELD))
+            if not client.recv(4096).startswith(b"HTTP/1.1 101 "):
+                return False
+            publisher.request("POST", "/publish/", items, {"Content-Type": "application/json"})
+            return publisher.getresponse().status == 200 and b"published" in client.recv(4096)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
         publisher.close()
 
 

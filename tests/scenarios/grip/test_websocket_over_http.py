@@ -12,19 +12,13 @@ from websockets.exceptions import InvalidStatus
 from tests.scenarios.grip.conftest import StartProxy
 from tests.scenarios.grip.events import EVENTS, GRIP, OPEN, Script, event, order, text, told
 from tests.support.client import Ending, connect
-from tests.support.grip_proxy import GripEdge, GripRoute, publish, ws_url
+from tests.support.grip_proxy import GripRoute, publish, ws_url
 from tests.support.ports import free_port
-from tests.support.pushpin import Pushpin
 from tests.support.raw_backend import Answer, RawBackend, raw_backend
 from tests.support.raw_websocket import client_frame, raw_websocket
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.scenario
-
-
-@pytest.fixture(params=["pushpin", "holdfast"])
-def start_proxy(request: pytest.FixtureRequest) -> StartProxy:
-    return {"pushpin": Pushpin, "holdfast": GripEdge}[request.param]
 
 
 def bodies(backend: RawBackend) -> list[bytes]:
@@ -219,6 +213,30 @@ async def test_a_backend_ends_the_connection(
             # The client's half of it.
             back = event("CLOSE", ending.code.to_bytes(2) + ending.reason.encode())
             assert (await backend.request(2)).body == back
+
+
+async def test_a_client_may_be_let_in_only_to_be_told_something(tmp_path: Path, start_proxy: StartProxy) -> None:
+    opening = told(
+        OPEN, text("too late"), event("CLOSE", b"\x0f\xa0"), headers={"Sec-WebSocket-Protocol": "chat.v2"}
+    )  # fmt: skip
+    async with (
+        raw_backend(Script(opening)) as backend,
+        start_proxy(tmp_path, GripRoute([backend.url])) as proxy,
+        connect(ws_url(proxy), subprotocols=["chat.v1", "chat.v2"]) as client,
+    ):
+        assert await client.ended() == Ending(4000, "")
+        assert (client.messages, client.subprotocol) == (["too late"], "chat.v2")
+
+
+async def test_an_answer_that_was_cut_short_is_shown_as_far_as_it_came(tmp_path: Path, start_proxy: StartProxy) -> None:
+    cut = Answer(headers=[("Content-Type", EVENTS)], body=text("whole") + b"TEXT 10\r\npart")
+    async with (
+        raw_backend(Script(None, {text("x"): cut})) as backend,
+        start_proxy(tmp_path, GripRoute([backend.url])) as proxy,
+        connect(ws_url(proxy)) as client,
+    ):
+        await client.send("x")
+        assert await client.expect(2) == ["whole", "part"]
 
 
 @pytest.mark.parametrize(
