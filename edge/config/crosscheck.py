@@ -59,8 +59,11 @@ def _short(secrets: Sequence[Secret], key: str, where: Where) -> Iterator[str]:
 def _edge(settings: Settings, where: Where) -> Iterator[Contradiction]:
     edge = settings.edge
     control = parse_address(edge.control)
-    if not control.is_loopback and not edge.control_tokens:
-        allowed = "a loopback address such as 127.0.0.1:5561; anything else needs edge.control_tokens"
+    if not control.is_loopback and not edge.control_tokens and not settings.publishers:
+        allowed = (
+            "a loopback address such as 127.0.0.1:5561; anything else needs edge.control_tokens, or a [[publisher]] "
+            "where it is for publishing only"
+        )
         error = ConfigError(where("edge.control"), "edge.control", edge.control, allowed)
         yield error, ("edge.control", "edge.control_tokens")
     taken = {control: "edge.control"} if control.port else {}

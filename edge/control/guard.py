@@ -32,12 +32,12 @@ _log = logging.getLogger("holdfast.control")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def check_bind(bind: str, tokens: Sequence[Secret]) -> None:
-    """Raise ConfigError when the API would be open to others: without a token, `bind` must be a loopback address."""
-    if not tokens and not parse_address(bind).is_loopback:
-        raise ConfigError(
-            "control", "edge.control", bind, "a loopback address, as long as edge.control_tokens is empty"
-        )
+def check_bind(bind: str, credentials: Sequence[object]) -> None:
+    """Raise ConfigError when the API would be open to others: without any token or publisher's key, `bind` must be a
+    loopback address."""
+    if not credentials and not parse_address(bind).is_loopback:
+        allowed = "a loopback address, as long as there is neither edge.control_tokens nor a [[publisher]]"
+        raise ConfigError("control", "edge.control", bind, allowed)
 
 
 def _says_loopback(authority: str) -> bool:
@@ -71,7 +71,7 @@ class Guard:
         publishers: Callable[[], Sequence[PublisherSettings]],
         publishing_paths: frozenset[str],
     ) -> None:
-        check_bind(bind, tokens())
+        check_bind(bind, [*tokens(), *publishers()])
         self._app = app
         self._local = parse_address(bind).is_loopback
         self._tokens = tokens
@@ -112,7 +112,9 @@ class Guard:
         if tokens or publishers:
             return None if _bearer_matches(authorization, tokens) else _unauthorized(publishers)
         if not self._local:
-            return problem(403, "forbidden", "no token is configured any more, and this port is not loopback")
+            return problem(
+                403, "forbidden", "no token is configured for this (edge.control_tokens), and this port is not loopback"
+            )
         # DNS rebinding: a web page whose own name was made to point at 127.0.0.1 sends its own name as Host.
         if not _says_loopback(headers.get("host", "")):
             return problem(403, "forbidden", "without a configured token, Host must be localhost or a loopback address")

@@ -283,7 +283,7 @@ class Hub:
 
     def _subscribe(self, channel: str, entry: _Channel) -> None:
         def confirmed(answer: Future[None]) -> None:
-            # A refusal means Redis is away. The store keeps the wish and fulfils it later; `restored` follows then.
+            # A refusal means Redis is away. The store keeps the wish and fulfils it later, without another word.
             failed = answer.cancelled() or answer.exception() is not None
             if self._channels.get(channel) is entry and not (failed and entry.confirmed is None):
                 self._confirm(entry)

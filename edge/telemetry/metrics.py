@@ -206,7 +206,7 @@ class ProcessMeters:
     items_dropped: Counters = _counters(
         "items_dropped",
         "reason",
-        "Items, or deliveries of them, that went nowhere, by reason: malformed (ZeroMQ), busy (ZeroMQ), unreadable, "
+        "Items, or deliveries of them, that went nowhere, by reason: malformed (ZeroMQ), unreadable, "
         "filter, content_filters, rate, failed.",
     )
     grip_channels: Gauge = _gauge("grip_channels", "GRIP channels this worker is subscribed to.")

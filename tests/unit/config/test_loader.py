@@ -361,13 +361,15 @@ WRONG: list[tuple[str, str, str]] = [
         "open control port",
         '[edge]\ncontrol = "0.0.0.0:5561"\n' + ROUTE_TOML,
         "holdfast.toml:2: edge.control = '0.0.0.0:5561' is not accepted: "
-        "a loopback address such as 127.0.0.1:5561; anything else needs edge.control_tokens",
+        "a loopback address such as 127.0.0.1:5561; anything else needs edge.control_tokens, or a [[publisher]] "
+        "where it is for publishing only",
     ),
     (
         "control port on all interfaces by leaving the host out",
         '[edge]\ncontrol = ":5561"\n' + ROUTE_TOML,
         "holdfast.toml:2: edge.control = ':5561' is not accepted: "
-        "a loopback address such as 127.0.0.1:5561; anything else needs edge.control_tokens",
+        "a loopback address such as 127.0.0.1:5561; anything else needs edge.control_tokens, or a [[publisher]] "
+        "where it is for publishing only",
     ),
     (
         "one address twice",

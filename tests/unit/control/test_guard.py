@@ -8,12 +8,13 @@ import re
 import httpx
 import pytest
 
-from edge.config import Secret
+from edge.config import PublisherSettings, Secret
 from edge.control.app import control_app
 from edge.errors import ConfigError
 from tests.unit.control.memory import ROW, MemoryEdge, api
 
 TOKENS = [Secret("new-token-0123456789"), Secret("old-token-ü")]
+PUBLISHER = PublisherSettings("alice", Secret("a key of thirty-two bytes or more"))
 OPEN = ("/", "/livez", "/readyz", "/openapi.json")
 CLOSED = ("/v1/sessions?user=ann", "/metrics", "/v1/nothing", "/nothing", "/livez/", "/%6Civez")
 
@@ -69,6 +70,19 @@ def test_without_a_token_only_loopback_is_served(bind: str) -> None:
     with pytest.raises(ConfigError):
         control_app(MemoryEdge(), _nothing, bind=bind, tokens=lambda: ())
     control_app(MemoryEdge(), _nothing, bind=bind, tokens=lambda: TOKENS)
+
+
+async def test_with_publishers_and_no_token_other_addresses_serve_publishers_only() -> None:
+    async with api(
+        MemoryEdge(), bind="0.0.0.0:5561", publishers=[PUBLISHER], base_url="http://10.1.2.3:5561"
+    ) as client:
+        for path in ("/metrics", "/v1/sessions?user=ann"):
+            answer = await client.get(path, auth=("alice", PUBLISHER.key.value))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+        item = {"items": [{"channel": "room", "ws-message": {"content": "hi"}}]}
+        assert (await client.post("/publish/", json=item)).status_code == 401
+        assert (await client.post("/publish/", json=item, auth=("alice", PUBLISHER.key.value))).status_code == 200
+        assert (await client.get("/livez")).status_code == 200
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:5561", "127.9.9.9:1", "[::1]:5561", "localhost:5561"])
