@@ -88,7 +88,7 @@ class Verdict(enum.Enum):
 class Places:
     """The subscriptions of one hold, by full name: prefix and all."""
 
-    __slots__ = ("_active", "_doubted", "_places", "_prefix")
+    __slots__ = ("_active", "_doubted", "_places", "_prefix", "sequenced")
 
     def __init__(self, prefix: str, implicit: Sequence[str]) -> None:
         """`implicit` are full names already: the route's operator gave them."""
@@ -96,6 +96,8 @@ class Places:
         self._places = {name: _Place(name, None, (), implicit=True) for name in implicit}
         self._active: set[str] = set()
         self._doubted: dict[str, str] = {}
+        self.sequenced = False
+        """There are ids: items have to be judged."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -127,6 +129,7 @@ class Places:
             implicit = place is not None and place.implicit
             self._places[name] = _Place(channel.name, channel.prev_id, channel.filters, implicit)
         self._active.clear()
+        self.sequenced = any(place.prev_id is not None for place in self._places.values())
         return Change(joined, left, dropped)
 
     def judge(self, item: Item) -> Verdict:

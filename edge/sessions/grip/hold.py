@@ -87,7 +87,13 @@ class Hold:
         return self._guest.route.name
 
     def deliver(self, delivery: Delivery) -> None:
-        self._came(delivery.item, dropped=False)
+        # Called once for every client of a publication: what most of them need stands here.
+        if self._asking or self.over:
+            self._came(delivery.item, dropped=False)
+        elif self._places.sequenced:
+            self._take(delivery.item, False)
+        else:
+            self._act(delivery.item)
 
     def skipped(self, item: Item, problem: str | None = None) -> None:
         if problem is None:

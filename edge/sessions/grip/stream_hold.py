@@ -24,13 +24,15 @@ class StreamHold(Hold, LinkReader):
         "_congested",
         "_fetch",
         "_keep_alive",
-        "_keep_alive_due_ms",
+        "_keep_alive_ms",
         "_link",
         "_link_alarm",
         "_link_due_ms",
+        "_now_ms",
         "_quiet_alarm",
         "_uri",
         "_wants_link",
+        "_written_ms",
     )
 
     def __init__(self, guest: Guest, instruct: Instruct) -> None:
@@ -40,7 +42,9 @@ class StreamHold(Hold, LinkReader):
         self._fetch: Fetch | None = None
         self._keep_alive: KeepAlive | None = None
         self._quiet_alarm: Alarm | None = None
-        self._keep_alive_due_ms = 0
+        self._keep_alive_ms = 0
+        self._written_ms = 0
+        self._now_ms = guest.services.clock.monotonic_ms
         self._link_alarm: Alarm | None = None
         self._link_due_ms = 0
         self._congested = False
@@ -91,16 +95,16 @@ class StreamHold(Hold, LinkReader):
         stream = item.stream
         if stream is None:
             return
-        match stream.action:
-            case "send":
-                self._write(stream.content)
-                if self._link is not None and self._places.all_active(item.channel):
-                    self._expect_activity(self._link)
-            case "hint":
-                self._queue.clear()
-                self._ask(spread=False)
-            case "close":
-                self._end()
+        action = stream.action
+        if action == "send":
+            self._write(stream.content)
+            if self._link is not None and self._places.all_active(item.channel):
+                self._expect_activity(self._link)
+        elif action == "hint":
+            self._queue.clear()
+            self._ask(spread=False)
+        else:
+            self._end()
 
     def _ask(self, *, spread: bool) -> None:
         if self._link is not None:
@@ -193,31 +197,34 @@ class StreamHold(Hold, LinkReader):
     def _write(self, data: bytes) -> None:
         if data:
             self._guest.client.write(data)
-            if self._keep_alive is not None and self._keep_alive.idle:
-                self._postpone_keep_alive(self._keep_alive)
+            if self._keep_alive is not None:
+                self._written_ms = self._now_ms()
 
     def _set_keep_alive(self) -> None:
-        if self._keep_alive is None:
+        """The alarm does not move with what is written: when it rings, it sees whether there was silence."""
+        keep_alive = self._keep_alive
+        if keep_alive is None:
             self._cancel_quiet_alarm()
-        elif self._quiet_alarm is None or not self._quiet_alarm.pending or self._keep_alive.idle:
+        elif self._quiet_alarm is None or keep_alive.idle:
             self._cancel_quiet_alarm()
-            self._postpone_keep_alive(self._keep_alive)
-            self._quiet_alarm = self._guest.services.wheel.at(self._keep_alive_due_ms, self._quiet)
+            self._await_quiet(keep_alive, self._now_ms())
 
-    def _postpone_keep_alive(self, keep_alive: KeepAlive) -> None:
+    def _await_quiet(self, keep_alive: KeepAlive, since_ms: int) -> None:
         services = self._guest.services
-        self._keep_alive_due_ms = services.clock.monotonic_ms() + keep_alive_ms(keep_alive.timeout_s, services.random())
+        self._keep_alive_ms = keep_alive_ms(keep_alive.timeout_s, services.random())
+        self._quiet_alarm = services.wheel.at(since_ms + self._keep_alive_ms, self._quiet)
 
     def _quiet(self) -> None:
         keep_alive = self._keep_alive
-        if keep_alive is None or self.over:
+        assert keep_alive is not None
+        now_ms = self._now_ms()
+        due_ms = self._written_ms + self._keep_alive_ms
+        if keep_alive.idle and now_ms < due_ms:
+            self._quiet_alarm = self._guest.services.wheel.at(due_ms, self._quiet)
             return
-        services = self._guest.services
-        if services.clock.monotonic_ms() >= self._keep_alive_due_ms:
-            if not self._congested:
-                self._guest.client.write(keep_alive.content)
-            self._postpone_keep_alive(keep_alive)
-        self._quiet_alarm = services.wheel.at(self._keep_alive_due_ms, self._quiet)
+        if not self._congested:
+            self._guest.client.write(keep_alive.content)
+        self._await_quiet(keep_alive, now_ms)
 
     def _end(self) -> None:
         self._guest.client.end()
