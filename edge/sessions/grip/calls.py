@@ -202,7 +202,10 @@ class Call(AnswerListener):
 
     def _head(self, target: TargetSettings, signer: GripSigner) -> bytes:
         question, settings = self._question, self._route.settings
-        request, grip = question.request, settings.grip
+        request = question.request
+        # A stranger must not get what proves to the route's own backends that a request is ours.
+        token = b"" if question.elsewhere else signer.token(self._services.clock.wall_ms() // 1_000)
+        overrides = () if question.elsewhere else settings.grip.request_headers
         client_host = next((value for name, value in request.headers if name.lower() == "host"), "")
         path = request.path if question.elsewhere else backend_path(settings, target, request.path)
         return proxied_head(
@@ -211,10 +214,10 @@ class Call(AnswerListener):
             client_host if question.elsewhere else backend_host(settings, target, client_host),
             request.headers,
             self._body.length,
-            signer.token(self._services.clock.wall_ms() // 1_000),
+            token,
             client=request.client,
             scheme=request.scheme,
-            overrides=grip.request_headers,
+            overrides=overrides,
             last_ids=question.last_ids,
         )
 
