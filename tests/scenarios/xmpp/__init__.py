@@ -1,0 +1,1 @@
+"""Holdfast beside real XMPP servers."""
