@@ -144,12 +144,13 @@ class Exchange(ExchangeListener, ReplyReader):
         self._call = self._reply = None
         if isinstance(self._hold, ResponseHold):
             self._hold.renew(instruct, kept)
-        elif not self._body.ended or self._body.kept is None:
-            # It could not be repeated. Also when its end has not come: nobody knows yet what would be repeated.
+        elif self._body.kept is None:
             self._refuse(TOO_LARGE_TO_HOLD)
             return
         else:
             self._hold = ResponseHold(guest, self._repeat, instruct, kept)
+            # The backend did not wait for the rest of the request; it belongs to what may have to be repeated.
+            self._client.resume_reading()
         if self._leaving and not self._over:
             self._hold.time_out()
 
@@ -204,7 +205,10 @@ class Exchange(ExchangeListener, ReplyReader):
 
     def _repeat(self, last_ids: Sequence[str]) -> None:
         """Ask once more, for the response hold."""
-        self._ask(self._body.whole(), last_ids)
+        if self._body.ended and self._body.kept is not None:
+            self._ask(self._body.whole(), last_ids)
+        elif isinstance(self._hold, ResponseHold):
+            self._hold.unanswered("the client has not sent its request whole, or more of it than hold_bytes")
 
     def _guest(self) -> Guest:
         assert self._call is not None

@@ -338,3 +338,21 @@ async def test_a_gone_link_is_told_when_the_hold_ends() -> None:
     house.backends.last.answer(status=204)
     assert len(house.backends.requests) == 3
     assert len(house.services.held) == 0
+
+
+async def test_a_hold_may_begin_before_its_request_has_ended() -> None:
+    house = House()
+    client, exchange = house.ask(method="POST", length=4)
+    exchange.body(b"ab")
+    house.backends.last.listener.sending_paused(True)
+    house.backends.last.answer(*HELD)
+    assert not client.paused
+    house.hub.member("a").missed("a")
+    house.soon()
+    assert len(house.backends.requests) == 1
+    exchange.body(b"cd")
+    exchange.body_ended(())
+    house.pass_time(2_000)
+    assert house.backends.last.body == b"abcd"
+    house.backends.last.answer(body=b"well")
+    assert client.body == b"well"
