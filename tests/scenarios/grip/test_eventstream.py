@@ -224,6 +224,8 @@ async def test_only_readers_may_read_and_no_longer_than_they_are(site: Site) -> 
         assert await stream.next() is None
 
 
+# Of Pushpin it is known, and 20 seconds are long.
+@pytest.mark.parametrize("proxy_kind", ["holdfast"], indirect=True)
 async def test_quiet_streams_are_kept_alive(site: Site, channel: str) -> None:
     """Every 20 seconds, the library says."""
     async with site.open_events(channel) as stream:
