@@ -145,7 +145,7 @@ HAPPENINGS: list[Callable[[Life, int], None]] = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.booleans(), st.lists(st.tuples(st.integers(0, len(HAPPENINGS) - 1), st.integers(0, 100_000)), max_size=40))
 def test_every_life_comes_to_its_end(one_event: bool, happenings: list[tuple[int, int]]) -> None:
     failed = Failures()
