@@ -167,13 +167,14 @@ def with_overrides(headers: Headers, overrides: Sequence[str]) -> Headers:
 
 
 def _forwarded(headers: Headers, client: str, scheme: str) -> Headers:
-    """X-Forwarded-For with the client's address in it, and X-Forwarded-Proto."""
+    """X-Forwarded-For with the client's address in it, and X-Forwarded-Proto. Requests that the edge makes for many
+    clients name none."""
     address = client.rpartition(":")[0].strip("[]")
     chain = [part.strip() for name, value in headers if name.lower() == "x-forwarded-for" for part in value.split(",")]
-    if address not in chain:  # else proxies have said it already
+    if address and address not in chain:  # else proxies have said it already
         chain.append(address)
     proto = {"wss": "https", "ws": "http"}.get(scheme, scheme)
-    return [("X-Forwarded-For", ", ".join(chain)), ("X-Forwarded-Proto", proto)]
+    return [*([("X-Forwarded-For", ", ".join(chain))] if chain else []), ("X-Forwarded-Proto", proto)]
 
 
 def _head(method: str, target: str, host: str, fields: Headers) -> bytes:
