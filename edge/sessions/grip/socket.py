@@ -209,7 +209,7 @@ class GripSocket:
         """Any answer. Once understood, headers that say nothing are known when they come again."""
         fields = answer_fields(answer.headers)
         if fields is PLAIN:
-            self.way.is_plain(answer.headers)
+            self.way.remember_plain(answer.headers)
         if answer.status != 200 or not fields.events:
             self._refused(answer)
             return

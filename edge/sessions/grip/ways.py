@@ -76,8 +76,8 @@ class Way:
     def _grow_old(self) -> None:
         self.rest = b""
 
-    def is_plain(self, headers: object) -> None:
-        """Remember these."""
+    def remember_plain(self, headers: object) -> None:
+        """These say nothing; they will come again."""
         if len(self.plain) >= PLAIN_MOST:
             self.plain.clear()
         self.plain[id(headers)] = headers
