@@ -142,7 +142,7 @@ def proxied_head(
     client: str, scheme: str, overrides: Sequence[str] = (), last_ids: Sequence[str] = (),
 ) -> bytes:  # fmt: skip
     """The whole head of a request that is passed on. `length` None: its body is chunked; 0: it has none. `last_ids`
-    are values of Grip-Last. An empty `grip_sig` is left out."""
+    are values of Grip-Last."""
     fields = [
         *with_overrides([*proxied_headers(headers), *_forwarded(headers, client, scheme)], overrides),
         ("Grip-Feature", FEATURES),
@@ -152,8 +152,7 @@ def proxied_head(
         fields.append(("Transfer-Encoding", "chunked"))
     elif length or method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
         fields.append(("Content-Length", str(length)))
-    signature = b"Grip-Sig: %b\r\n" % grip_sig if grip_sig else b""
-    return b"%b%b\r\n" % (_head(method, target, host, fields), signature)
+    return b"%bGrip-Sig: %b\r\n\r\n" % (_head(method, target, host, fields), grip_sig)
 
 
 def with_overrides(headers: Headers, overrides: Sequence[str]) -> Headers:

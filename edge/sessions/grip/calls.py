@@ -203,8 +203,8 @@ class Call(AnswerListener):
     def _head(self, target: TargetSettings, signer: GripSigner) -> bytes:
         question, settings = self._question, self._route.settings
         request = question.request
-        # A stranger must not get what proves to the route's own backends that a request is ours.
-        token = b"" if question.elsewhere else signer.token(self._services.clock.wall_ms() // 1_000)
+        # Elsewhere may be the same backend under another name, which wants the signature as behind Pushpin; the route's
+        # own headers, perhaps secrets, were meant for its targets.
         overrides = () if question.elsewhere else settings.grip.request_headers
         client_host = next((value for name, value in request.headers if name.lower() == "host"), "")
         path = request.path if question.elsewhere else backend_path(settings, target, request.path)
@@ -214,7 +214,7 @@ class Call(AnswerListener):
             client_host if question.elsewhere else backend_host(settings, target, client_host),
             request.headers,
             self._body.length,
-            token,
+            signer.token(self._services.clock.wall_ms() // 1_000),
             client=request.client,
             scheme=request.scheme,
             overrides=overrides,
