@@ -52,8 +52,9 @@ class Archive:
 
 
 def archived(queryid: str, number: int, sender: str = ACCOUNT, inner: str = "bob@chat.test/p") -> Element:
+    head = f"<result xmlns='urn:xmpp:mam:2' queryid='{escape.attribute(queryid)}' id='id-{number}'>"
     return element(
-        f"<message from='{sender}' to='{JID}'><result xmlns='urn:xmpp:mam:2' queryid='{escape.attribute(queryid)}' id='id-{number}'>"
+        f"<message from='{sender}' to='{JID}'>{head}"
         f"<forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='{number}'/>"
         f"<message xmlns='jabber:client' from='{inner}' id='m-{number}'><body>{number}</body></message>"
         "</forwarded></result></message>"
