@@ -16,7 +16,7 @@ from benchmarks.cases import connects, fanout, idle, inbound, sdk
 from benchmarks.cases.bench import Bench
 from benchmarks.goals import Verdict, design_goals, judge
 from benchmarks.load.clients import allow_files
-from benchmarks.measure import machine
+from benchmarks.measure import machine, python_is_optimized
 from benchmarks.peers.base import Peer
 from benchmarks.peers.holdfast import Holdfast, project_folder
 from benchmarks.peers.nginx import Nchan
@@ -44,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     allowed = allow_files(OPEN_FILES)
     if allowed < OPEN_FILES:
         print(f"only {allowed} open files are allowed; the large sizes need {OPEN_FILES}", file=sys.stderr)
+    if not python_is_optimized():
+        print(
+            "this Python was built without optimization: Holdfast's figures will be worse than users'", file=sys.stderr
+        )
     present, absent = _peers(options.peers)
     cores = all_cores(available_cores()) if options.no_pin else split_cores(available_cores())
     os.sched_setaffinity(0, cores.load)
