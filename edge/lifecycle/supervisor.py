@@ -218,7 +218,9 @@ class _Supervisor:
         for slot in self._slots:
             await slot.ready.wait()
         secure = "s" if self._settings.edge.tls_cert else ""
-        public = " ".join(f"ws{secure}://{address.for_url}/" for address in self._listen)
+        proxied = any(route.protocol == "grip" for route in self._settings.routes)
+        schemes = ("ws", "http") if proxied else ("ws",)
+        public = " ".join(f"{scheme}{secure}://{address.for_url}/" for address in self._listen for scheme in schemes)
         # One write: somebody may be reading line by line.
         self._program.out.write(f"holdfast is ready: {public} control http://{self._control.for_url}/\n")
         self._program.out.flush()
