@@ -46,7 +46,7 @@ class Pacer:
         cost = self._cost(size)
         if not self._queue:
             self._fill()
-            if self._allowance > 0:
+            if self._affords():
                 self._allowance -= cost
                 act()
                 return True
@@ -68,6 +68,10 @@ class Pacer:
     def _burst(self) -> float:
         return max(1.0, self.settings.message_rate * BURST_S)
 
+    def _affords(self) -> bool:
+        """A delivery may be dearer than what is left: it goes all the same, and the next ones wait for longer."""
+        return self._allowance >= 1
+
     def _fill(self) -> None:
         now_ms = self._clock.monotonic_ms()
         earned = self.settings.message_rate * (now_ms - self._filled_ms) / 1_000
@@ -81,9 +85,8 @@ class Pacer:
     def _turn(self) -> None:
         self._batch = None
         self._fill()
-        # A delivery may be dearer than what is left: it goes all the same, and the next ones wait for longer.
         # Without a rate (a reload has taken it away) everything goes.
-        while self._queue and (self._allowance > 0 or not self.settings.message_rate):
+        while self._queue and (self._affords() or not self.settings.message_rate):
             act, cost = self._queue.popleft()
             self._allowance -= cost
             act()

@@ -90,3 +90,12 @@ def test_a_reload_that_takes_the_rate_away_lets_everything_go() -> None:
     stage.pacer.settings = GripRouteSettings()
     stage.pass_ms(100)
     assert stage.done == list(range(50))
+
+
+def test_nothing_goes_on_the_strength_of_a_moment() -> None:
+    stage = Stage(GripRouteSettings(message_rate=0.001))
+    stage.put(0)
+    stage.pass_ms(10)
+    stage.put(1)
+    stage.pass_ms(1_000)
+    assert stage.done == [0]
