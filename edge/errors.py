@@ -7,6 +7,9 @@
     ├── StoreError
     │   ├── StoreUnavailable   Redis is away and the bounded wait for it is over
     │   ├── FenceRefused       another edge owns the session now; this one must let go of it
+    │   ├── OutOfStep          what we think is stored of a link is not; nothing was changed; read it again
+    │   ├── QueueFull          no room for more events or stanzas of a link; nothing was changed
+    │   ├── CountTooHigh       an XMPP server acknowledged more stanzas than were sent
     │   └── StoreRefused       Redis answered with an error we did not expect (says which)
     ├── WireError              bytes from outside that do not parse (says where)
     │   └── FieldError         one field of an action is missing, unknown or of the wrong type
@@ -72,8 +75,20 @@ class FenceRefused(StoreError):
     """The session has a newer owner than us; our write was refused and nothing was changed."""
 
 
+class OutOfStep(StoreError):
+    """A command does not follow on what is stored; nothing was changed, and the caller must read the state again."""
+
+
+class QueueFull(StoreError):
+    """A link's queue has no room for this; nothing was changed, and the caller must hold back."""
+
+
+class CountTooHigh(StoreError):
+    """An XMPP server acknowledged more stanzas than were sent to it; its stream cannot go on."""
+
+
 class StoreRefused(StoreError):
-    """Redis answered with an error that is neither of the above."""
+    """Redis answered with an error that is none of the above."""
 
 
 class WireError(HoldfastError):

@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from edge.store.links_base import LinkStore
+
 PUBLICATION_ID_TTL_MS = 86_400_000
 """How long a publication's id is remembered (spec: 24 h)."""
 
@@ -235,7 +237,7 @@ class LeaseStore(Protocol):
     def renew(self, edge: str, lease_ms: int, info: Mapping[str, str]) -> Future[LeaseState]: ...
 
     def release(self, edge: str) -> Future[None]:
-        """Leave politely, with no sessions left."""
+        """Leave politely, with no sessions and links left; those on the edge's lists are an estate at once."""
         ...
 
     def edges(self) -> Future[Mapping[str, Mapping[str, str]]]:
@@ -264,7 +266,8 @@ class LeaseStore(Protocol):
         ...
 
     def bury(self, dead: str) -> Future[None]:
-        """The estate is cleared."""
+        """The estate is cleared. As long as sessions or links are on the dead edge's lists nothing happens, and
+        `lapsed` goes on naming it."""
         ...
 
 
@@ -293,6 +296,11 @@ class StoreHealth:
 
 class Store(SessionStore, ChannelStore, Mail, LeaseStore, ReleaseStore, Protocol):
     """All of it, on one set of connections."""
+
+    @property
+    def links(self) -> LinkStore:
+        """Rows of held XMPP links."""
+        ...
 
     def start(self, listener: BusListener) -> Future[None]:
         """Connect, load scripts, listen. Ends when Redis answered once, or with `StoreUnavailable` after

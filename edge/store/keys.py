@@ -7,6 +7,10 @@ hf:c:{channel}    hash: offset and epoch          hf:h:{channel}    list: histor
 hf:i:{channel}:<id>  a publication's id           hf:b:{channel}    pub/sub: publications
 hf:m:{edge}       pub/sub: mail to an edge        hf:r:{app}        hash: releases
 hf:{edges}        zset: edge → lease expiry, ms   hf:{edges}:info, :claims, :buried
+hf:x:{link}       hash: the link's row            hf:xe:{link}      list: events that wait for the backend
+hf:xu:{link}      list: stanzas without an ack    hf:xq:{link}      hash: iq requests without an answer
+hf:xf:{link}      fence of an earlier life        hf:xa:{link}:<id> an action's idempotency key
+hf:l:{edge}       set: links the edge owns        hf:{links}:free   set: "<fence> <link>" of released links
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from __future__ import annotations
 class Keys:
     """Key names under one prefix (so that several installations can share a Redis)."""
 
-    __slots__ = ("_prefix", "buried", "claims", "edges", "info")
+    __slots__ = ("_prefix", "buried", "claims", "edges", "free_links", "info")
 
     def __init__(self, prefix: str = "hf:") -> None:
         if "{" in prefix or "}" in prefix:
@@ -25,6 +29,7 @@ class Keys:
         self.info = f"{prefix}{{edges}}:info"
         self.claims = f"{prefix}{{edges}}:claims"
         self.buried = f"{prefix}{{edges}}:buried"
+        self.free_links = f"{prefix}{{links}}:free"
 
     def session(self, sid: str) -> str:
         return f"{self._prefix}s:{{{tag(sid)}}}"
@@ -55,6 +60,20 @@ class Keys:
 
     def releases(self, app: str) -> str:
         return f"{self._prefix}r:{{{tag(app)}}}"
+
+    def link(self, link: str) -> tuple[str, str, str, str]:
+        """Row, waiting events, unacknowledged stanzas, iq table."""
+        prefix, name = self._prefix, tag(link)
+        return f"{prefix}x:{{{name}}}", f"{prefix}xe:{{{name}}}", f"{prefix}xu:{{{name}}}", f"{prefix}xq:{{{name}}}"
+
+    def link_fence(self, link: str) -> str:
+        return f"{self._prefix}xf:{{{tag(link)}}}"
+
+    def link_action(self, link: str, action_id: str) -> str:
+        return f"{self._prefix}xa:{{{tag(link)}}}:{action_id}"
+
+    def links_of(self, edge: str) -> str:
+        return f"{self._prefix}l:{{{tag(edge)}}}"
 
 
 def tag(name: str) -> str:

@@ -11,10 +11,10 @@ import asyncio
 import random
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from edge.errors import FenceRefused, StoreError, StoreRefused, StoreUnavailable
+from edge.errors import CountTooHigh, FenceRefused, OutOfStep, QueueFull, StoreError, StoreRefused, StoreUnavailable
 from edge.store.scripts import ALL
 from edge.store.wire import REPLY_ERROR, Reply, Wire, ask, pack
 from edge.telemetry.metrics import ProcessMeters
@@ -23,6 +23,10 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MOST_S = 2.0
 
 _MOVED = ("MOVED", "ASK")
+_OURS: Mapping[str, type[StoreError]] = {
+    "FENCED": FenceRefused, "STEP": OutOfStep, "FULL": QueueFull, "COUNT": CountTooHigh,
+}  # fmt: skip
+"""How our scripts begin their refusals."""
 _TRANSIENT = ("LOADING", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY")
 
 
@@ -85,9 +89,9 @@ class Command:
 def translate(reply: Exception, name: str) -> StoreError:
     """An error reply as one of ours."""
     text = str(reply)
-    if text.startswith("FENCED"):
-        return FenceRefused(text[7:])
-    return StoreRefused(f"{name}: {text}")
+    code, _, rest = text.partition(" ")
+    ours = _OURS.get(code)
+    return ours(rest) if ours is not None else StoreRefused(f"{name}: {text}")
 
 
 class LaneOwner(Protocol):

@@ -43,9 +43,10 @@ class Leases:
         await self._router.call(RELEASE, names, (edge, int(left > 0)), nothing, repeatable=True)
 
     async def _count(self, edge: str) -> int:
-        key = self._keys.owned(edge)
-        count: int = await self._router.send(("SCARD", key), key, repeatable=True)
-        return count
+        """Sessions and links on the edge's lists."""
+        owned, links = self._keys.owned(edge), self._keys.links_of(edge)
+        sessions: Future[int] = self._router.send(("SCARD", owned), owned, repeatable=True)
+        return sum(await asyncio.gather(sessions, self._router.send(("SCARD", links), links, repeatable=True)))
 
     def edges(self) -> Future[Mapping[str, Mapping[str, str]]]:
         names = (self._keys.edges, self._keys.info)

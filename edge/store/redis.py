@@ -3,7 +3,7 @@
 `open_store` is the way in. What is promised stands in `edge.store.base`; how it is kept:
 `router` and `lane` (pipelines, order, deadlines), `lua/` (one atomic operation per file), `bus` and
 `bus_node`
-(subscriptions), `sessions`, `channels`, `leases`, `releases` (keys and their order of writes).
+(subscriptions), `sessions`, `channels`, `leases`, `links`, `releases` (keys and their order of writes).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from edge.store.bus import Bus
 from edge.store.channels import Channels
 from edge.store.keys import Keys
 from edge.store.leases import Leases, MailBox
+from edge.store.links import Links
+from edge.store.links_base import LinkStore
 from edge.store.releases import Releases
 from edge.store.router import Router
 from edge.store.sessions import Sessions
@@ -68,6 +70,7 @@ class RedisStore:
         self._mail = MailBox(router, keys, edge_id)
         self._releases = Releases(router, keys)
         self._bus = Bus(router, keys, edge_id)
+        self._links = Links(router, keys)
 
     def __repr__(self) -> str:
         return f"<RedisStore at {self._router.address}>"
@@ -78,6 +81,10 @@ class RedisStore:
         return self._router.meters.store_round_trips.value
 
     # ------------------------------------------------------------------ Store
+
+    @property
+    def links(self) -> LinkStore:
+        return self._links
 
     def start(self, listener: BusListener) -> Future[None]:
         self._router.start()

@@ -17,7 +17,8 @@ def test_all_keys_of_one_name_share_a_slot(name: str, other: str) -> None:
     keys = Keys()
     channel = (keys.channel(name), keys.history(name), keys.bus(name), keys.publication(name, other))
     session = (keys.session(name), keys.action(name, other))
-    for group in (channel, session, (keys.edges, keys.info, keys.claims, keys.buried)):
+    link = (*keys.link(name), keys.link_fence(name), keys.link_action(name, other))
+    for group in (channel, session, link, (keys.edges, keys.info, keys.claims, keys.buried)):
         assert len({key_slot(key.encode()) for key in group}) == 1
 
 
@@ -27,6 +28,7 @@ def test_different_names_have_different_keys(a: str, a_id: str, b: str, b_id: st
     if (a, a_id) != (b, b_id):
         assert keys.publication(a, a_id) != keys.publication(b, b_id)
         assert keys.action(a, a_id) != keys.action(b, b_id)
+        assert keys.link_action(a, a_id) != keys.link_action(b, b_id)
 
 
 def test_a_prefix_may_not_choose_the_slot() -> None:

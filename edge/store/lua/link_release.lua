@@ -1,0 +1,2 @@
+-- RELEASE: the link has no owner any more; its fence stays.
+return apply('owner', '')
