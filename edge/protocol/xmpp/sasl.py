@@ -63,8 +63,8 @@ class Mechanism(Protocol):
 
     name: str
 
-    def start(self) -> bytes | None:
-        """The initial response; None: there is none."""
+    def start(self) -> bytes:
+        """The initial response."""
 
     def answer(self, challenge: bytes) -> bytes | KeysNeeded:
         """The response to a challenge. Raises SaslError."""

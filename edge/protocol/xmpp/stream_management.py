@@ -83,6 +83,11 @@ class StreamManagement:
         return self._base
 
     @property
+    def sent(self) -> int:
+        """Stanzas of ours in all."""
+        return (self._base + len(self._unacked)) % MODULUS
+
+    @property
     def unacked(self) -> tuple[bytes, ...]:
         """Stanzas that it has not, oldest first."""
         return tuple(self._unacked)

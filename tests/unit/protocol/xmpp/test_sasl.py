@@ -165,7 +165,7 @@ def test_a_server_of_our_own_agrees(password: str, username: str, name: str) -> 
     scram.finish(b"v=" + b64encode(hmac.digest(keys.server_key, signed, digest)))
 
 
-def start(name: str, credentials: Credentials) -> bytes | None:
+def start(name: str, credentials: Credentials) -> bytes:
     return begin(name, credentials, lambda: "nonce").start()
 
 
