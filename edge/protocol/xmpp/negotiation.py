@@ -99,11 +99,11 @@ _CELLS: Mapping[tuple[Phase, Signal], tuple[Phase, ...]] = {
     (_P.RESUME, _S.FAILED): (_P.BIND, _P.OVER),
     (_P.BIND, _S.STANZA): (_P.BIND, _P.ENABLE, _P.LIVE, _P.OVER),
     (_P.ENABLE, _S.STANZA): (_P.ENABLE, _P.OVER),
-    (_P.ENABLE, _S.ENABLED): (_P.LIVE, _P.OVER),
+    (_P.ENABLE, _S.ENABLED): (_P.LIVE,),
     (_P.ENABLE, _S.FAILED): (_P.LIVE,),
     (_P.LIVE, _S.STANZA): (_P.LIVE,),
     (_P.LIVE, _S.ACK): (_P.LIVE, _P.OVER),
-    (_P.LIVE, _S.ASK): (_P.LIVE,),
+    (_P.LIVE, _S.ASK): (_P.LIVE, _P.OVER),
 }
 TABLE: Final[Mapping[tuple[Phase, Signal], tuple[Phase, ...]]] = {
     **_CELLS,
