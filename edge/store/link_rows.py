@@ -23,12 +23,14 @@ _PACKED = {"connect", "attached"}
 
 def to_stored(row: LinkRow) -> list[Any]:
     """Field, value, … of everything but owner and fence. Raises ValueError or TypeError."""
-    fields: list[Any] = ["version", ROW_VERSION, "inactive", int(row.inactive)]
-    for name in sorted(_TEXTS - {"owner"}):
-        fields += (name, getattr(row, name))
+    fields: list[Any] = []
+    # What every script reads comes first: a small hash is searched from its beginning.
     for stored, name in _NUMBERS.items():
         if stored != "fence":
             fields += (stored, getattr(row, name))
+    fields += ("version", ROW_VERSION, "inactive", int(row.inactive))
+    for name in sorted(_TEXTS - {"owner"}):
+        fields += (name, getattr(row, name))
     for name in sorted(_BYTES):
         fields += (name, getattr(row, name))
     fields += ("connect", dump(dict(row.connect)), "attached", dump(list(row.attached)))

@@ -129,7 +129,7 @@ class Links:
         bounds, events = self._bounds, change.events
         room = (0, 0) if change.urgent else (bounds.events, bounds.event_bytes)
         if change.replace is None and change.save is None and not change.iq_set and not change.iq_done:
-            return (change.first_seq, *room, len(events), *events, 0, 0, 0, 0, 0)  # what nearly all are
+            return (change.first_seq, *room, len(events), *events)  # what nearly all are
         fields, gone = link_rows.saved(change.save) if change.save is not None else ([], [])
         replaced = [part for pair in (change.replace or {}).items() for part in pair]
         iqs = [part for entry in change.iq_set for part in (entry.key, link_rows.iq_to_stored(entry))]

@@ -2,9 +2,9 @@
 -- the change that comes along, so that nothing is written before all is known to be right.
 -- KEYS: row, waiting events, unacknowledged stanzas, iq table, ... ARGV: fence, owner, stream, where the change begins
 -- (0: there is none), ...
--- A change: seq of its first event, room for so many events and bytes (0: any), number of events, those; then four
--- lists, each behind its length: seq and new content of waiting events; fields and values of the row; names of fields
--- to delete; keys and entries of the iq table; and then keys to delete from it.
+-- A change: seq of its first event, room for so many events and bytes (0: any), number of events, those; then, unless
+-- the events are all, five lists, each behind its length: seq and new content of waiting events; fields and values of
+-- the row; names of fields to delete; keys and entries of the iq table; keys to delete from it.
 local WRAP, HALF = 4294967296, 2147483648
 local row = redis.call('HMGET', KEYS[1], 'fence', 'owner', 'stream', 'seq', 'done', 'in_bytes', 'h_in', 'out_base',
   'out_n', 'out_bytes')
@@ -35,8 +35,8 @@ if at > 0 then
       return redis.error_reply(string.format('FULL %d events (%d bytes) wait', seq - done, in_bytes))
     end
   end
-  local first_new = at + 4 + events
-  for i = first_new + 1, first_new + tonumber(ARGV[first_new]), 2 do
+  local replaced = at + 4 + events
+  for i = replaced + 1, replaced + tonumber(ARGV[replaced] or 0), 2 do
     local place = tonumber(ARGV[i])
     if place <= done or place > seq then
       return redis.error_reply('STEP event ' .. ARGV[i] .. ' does not wait')
@@ -69,6 +69,11 @@ local function apply(...)
   seq = seq + events - known
   in_bytes = in_bytes + weight
   at = at + 4 + events
+  if not ARGV[at] then
+    redis.call('HSET', KEYS[1], 'seq', seq, 'in_bytes', in_bytes, ...)
+    at = 0
+    return {seq, done, in_bytes}
+  end
   local last = at + tonumber(ARGV[at])
   for i = at + 1, last, 2 do
     local place = tonumber(ARGV[i]) - done - 1
