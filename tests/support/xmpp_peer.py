@@ -9,7 +9,7 @@ from typing import Any, Self
 import slixmpp
 
 from tests.support.ports import LOOPBACK
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 from tests.support.xmpp import DOMAIN, PASSWORD, XmppServer
 
 
@@ -24,6 +24,7 @@ class Peer:
         self.client: Any = slixmpp.ClientXMPP(
             f"u{number}@{domain}/{resource}", PASSWORD, ssl_context=server.trust(), sasl_mech=None
         )
+        self.client.register_plugin("xep_0199")
         self.client.enable_starttls, self.client.enable_direct_tls = not direct_tls, direct_tls
         self.messages: list[Any] = []
         self.presences: list[tuple[str, str]] = []
@@ -55,6 +56,14 @@ class Peer:
         if id:
             message["id"] = id
         message.send()
+
+    async def all_taken(self) -> None:
+        """The server has passed on all that was said: it answers in order."""
+        await self.client.plugin["xep_0199"].ping(DOMAIN, timeout=DEADLINE_S)
+
+    async def until_it_has(self, bodies: list[str]) -> None:
+        """Exactly these, in this order."""
+        await wait_until(lambda: self.bodies == bodies, f"{self.jid} has {len(bodies)} messages")
 
     def presences_of(self, bare: str) -> list[tuple[str, str]]:
         return [(jid, kind) for jid, kind in self.presences if jid.partition("/")[0] == bare]
@@ -88,3 +97,4 @@ class Peer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.client.disconnect(wait=1.0)
+        await asyncio.sleep(0)  # its tasks are cancelled: let them end
