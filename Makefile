@@ -47,7 +47,7 @@ test: $(VENV)/.dev-ready  ## everything CI runs: lint, unit tests, scenarios on 
 		|| [ $$? = $(NONE_LEFT) ] || status=1; \
 	exit $$status
 
-test-long: $(VENV)/.dev-ready  ## the tests that take minutes each
+test-long: $(VENV)/.dev-ready  ## tests that take minutes each, or need XMPP servers
 	@$(BIN)/python -m pytest --timeout 3600 -m long $(ARGS)
 
 lint: $(VENV)/.dev-ready  ## ruff, mypy --strict, import-linter
