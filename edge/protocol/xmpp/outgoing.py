@@ -19,6 +19,7 @@ from edge.protocol.xmpp import escape, names
 from edge.protocol.xmpp.element import Element
 from edge.protocol.xmpp.framing import Framer, StreamLimits, StreamViolation
 from edge.protocol.xmpp.jid import bare, parse_jid
+from edge.protocol.xmpp.phrases import BIND_ID, CARBONS_ID, PING_ID
 from edge.protocol.xmpp.stanza import STANZAS
 
 _STREAM = f"<stream:stream xmlns='{names.CLIENT}' xmlns:stream='{names.STREAMS}'>".encode()
@@ -29,6 +30,8 @@ _NOT_INSIDE = frozenset({names.STREAMS})
 """Of the stream around the stanza."""
 _OURS = frozenset({names.BIND, names.SESSION})
 """The link does this itself (RFC 6120 §7)."""
+_OUR_IDS = frozenset({BIND_ID, CARBONS_ID, PING_ID})
+"""Answers to these are the stream's own, and nobody else would be told of them."""
 _IQ_TYPES = ("get", "set", "result", "error")
 _ERROR_TYPES = ("auth", "cancel", "continue", "modify", "wait")
 
@@ -193,8 +196,11 @@ def _check_iq(element: Element, field: str) -> None:
     kind = element.attributes.get("type")
     if kind not in _IQ_TYPES:
         raise FieldError(field, f"must be an iq whose type is one of {', '.join(_IQ_TYPES)}")
-    if not element.attributes.get("id"):
+    id = element.attributes.get("id")
+    if not id:
         raise FieldError(field, "must be an iq with an id")
+    if kind in ("get", "set") and id in _OUR_IDS:
+        raise FieldError(field, f"must be an iq with another id than {id!r}, which is the link's own")
     inside = element.children()
     if (len(inside) != 1 and kind in ("get", "set")) or (len(inside) > 1 and kind == "result"):
         raise FieldError(field, f"must have exactly one element inside an iq of type {kind}")
