@@ -112,10 +112,11 @@ def end_of(data: bytes, start: int, place: int, has_children: bool) -> int:
 
     That is the ``<`` of a closing tag, or the byte after ``/>``, which may be the next closing tag's ``<``.
     """
-    if not has_children:
+    if not has_children and data[place - 2 : place] == b"/>":
+        # An empty tag, or text that looks like the end of one.
         tag = TAG.match(data, start)
-        if tag is not None and data[tag.end() - 2] == 0x2F:
-            return tag.end()
+        if tag is not None and tag.end() == place:
+            return place
     return data.index(b">", place) + 1
 
 

@@ -237,6 +237,9 @@ class XmppStream:
             restarts = False
             if type(item) is Element:
                 signal = SIGNALS.get((item.namespace, item.name))
+                if signal is Signal.STANZA and self._phase is Phase.LIVE:
+                    self._live(signal, item)  # most of what is ever heard
+                    continue
                 restarts = signal is Signal.SUCCESS
             elif type(item) is Opened:
                 signal = Signal.OPENED
