@@ -16,7 +16,7 @@ from benchmarks.cases import connects, fanout, idle, inbound, sdk
 from benchmarks.cases.bench import Bench
 from benchmarks.goals import Verdict, design_goals, judge
 from benchmarks.load.clients import allow_files
-from benchmarks.measure import machine, python_is_optimized
+from benchmarks.measure import machine
 from benchmarks.peers.base import Peer
 from benchmarks.peers.holdfast import Holdfast, project_folder
 from benchmarks.peers.nginx import Nchan
