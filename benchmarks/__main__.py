@@ -44,10 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     allowed = allow_files(OPEN_FILES)
     if allowed < OPEN_FILES:
         print(f"only {allowed} open files are allowed; the large sizes need {OPEN_FILES}", file=sys.stderr)
-    if not python_is_optimized():
-        print(
-            "this Python was built without optimization: Holdfast's figures will be worse than users'", file=sys.stderr
-        )
     present, absent = _peers(options.peers)
     cores = all_cores(available_cores()) if options.no_pin else split_cores(available_cores())
     os.sched_setaffinity(0, cores.load)
