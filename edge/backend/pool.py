@@ -8,6 +8,9 @@ with those that came with it when there are more of them than free slots.
 A release that refuses connections, or fails several fresh requests in a row, is *away* (`edge.model.health`): then one
 request at a time tries whether it is back, all else gathers without being touched, and everything goes as soon as one
 succeeds.
+
+Longer than our other rooms because planning, shipping and reading answers share the pool's state; what could be told
+apart (backlog, health, throttle, outcomes) has rooms of its own.
 """
 
 from __future__ import annotations

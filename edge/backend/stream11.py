@@ -6,6 +6,8 @@ the loop leaves in one write. Silence is watched by one alarm, which looks at wh
 
 llhttp has to be told that the answer to HEAD has no body, and httptools has no way to: such an answer is over with its
 head, and its parser is thrown away. (Every exchange has a parser of its own.)
+
+Longer than our other rooms because the parser's, the transport's and the caller's side of one exchange share its state.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ PARTING: the client will not be heard any more; answers owed to it still leave, 
 close frame is out, the client's is waited for. LINGERING: nothing more to say; our half of the TCP connection is shut
 and the client's is read away until it closes, because closing with unread bytes resets the connection, which may
 destroy our last frames on their way (RFC 6455 §7.1.1, RFC 9112 §9.6).
+
+Longer than our other rooms because the socket's and the session's side of one connection share its state.
 """
 
 from __future__ import annotations
