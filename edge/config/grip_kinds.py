@@ -10,7 +10,7 @@ from typing import Literal
 
 from edge.config.addresses import parse_address
 from edge.config.groups import TEST_BACKEND, Secret
-from edge.config.kinds import HIDDEN, Environment, Text, Wrong, dereference
+from edge.config.kinds import HIDDEN, Environment, SecretValue, Text, Wrong
 from edge.config.urls import BACKEND
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -40,14 +40,10 @@ class SigningKey:
     def from_text(self, text: str) -> object:
         return text
 
-    def read(self, raw: object, env: Environment) -> object:
-        if not isinstance(raw, str):
-            raise Wrong(self.allowed, shown=HIDDEN)
-        value = dereference(raw, env)
-        if not value:
-            raise Wrong(self.allowed, shown=HIDDEN)
-        check_signing_key(value)
-        return Secret(value)
+    def read(self, raw: object, env: Environment) -> Secret:
+        secret = SecretValue(self.allowed).read(raw, env)
+        check_signing_key(secret.value)
+        return secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +55,10 @@ class PublisherKey:
     def from_text(self, text: str) -> object:
         return text
 
-    def read(self, raw: object, env: Environment) -> object:
-        if not isinstance(raw, str):
-            raise Wrong(self.allowed, shown=HIDDEN)
-        value = dereference(raw, env)
-        if not value:
-            raise Wrong(self.allowed, shown=HIDDEN)
-        _check_key(value, "public")
-        return Secret(value)
+    def read(self, raw: object, env: Environment) -> Secret:
+        secret = SecretValue(self.allowed).read(raw, env)
+        _check_key(secret.value, "public")
+        return secret
 
 
 def check_signing_key(value: str) -> None:

@@ -183,7 +183,7 @@ class SecretValue:
     def from_text(self, text: str) -> object:
         return text
 
-    def read(self, raw: object, env: Environment) -> object:
+    def read(self, raw: object, env: Environment) -> Secret:
         if not isinstance(raw, str):
             raise Wrong(self.allowed, shown=HIDDEN)
         value = dereference(raw, env)

@@ -34,11 +34,6 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
-    """Refuse the handshake with the backend's own answer."""
-
-
-@dataclass(frozen=True, slots=True)
 class Again:
     """Send the same events again, in `after_ms`."""
 
