@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from edge.facts import fact
 from edge.protocol.callbacks.events import Headers
+from edge.protocol.xmpp.credentials import Credentials
+from edge.protocol.xmpp.outgoing import MessageFields, PresenceFields
 
 ACTION_ID_TTL_S = 86_400
 """How long an action's idempotency key is remembered (spec: 24 h)."""
@@ -121,9 +123,168 @@ class Pin:
     id: str | None = None
 
 
+# Orders for an XMPP link. `session` names it (``x:…``); None: the link whose event is answered.
+
+
+@dataclass(frozen=True, slots=True)
+class AskBackend:
+    """Credentials are asked for with an `xmpp.credentials` event whenever they are needed, and never stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnConnect:
+    """What a link does by itself after each login that began a new session at the server."""
+
+    roster: bool = False
+    """Fetch the roster: an `xmpp.roster` event."""
+    presence: str | None = None
+    """A presence stanza to send, as XML, until an `xmpp.presence` action says another."""
+    carbons: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Which stanzas become events (``message``, ``presence``, ``iq``), and which of them may be replaced by newer ones
+    of their kind while they wait for the backend (``presence``, ``chatstate``)."""
+
+    stanzas: Sequence[str] = ("message", "presence", "iq")
+    coalesce: Sequence[str] = ("presence", "chatstate")
+
+
+@dataclass(frozen=True, slots=True)
+class XmppConnect:
+    """Begin a link, unless there is one of this id with this JID. The server is the one that the settings name for the
+    JID's domain."""
+
+    jid: str
+    """Bare; of a component, its domain."""
+    auth: Credentials | AskBackend | None = field(default=None, repr=False)
+    """None: a component, whose secret is in the settings."""
+    resource: str = ""
+    on_connect: OnConnect = OnConnect()
+    routing: Routing = Routing()
+    attach: Sequence[str] | None = None
+    """Client sessions; None: the one whose event is answered, if it is a client's."""
+    keep_after_detach_s: float = 300.0
+    sent: bool = False
+    """Report what the server has acknowledged (`xmpp.sent`)."""
+    detached: bool = False
+    """Report interruptions (`xmpp.detached`)."""
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppSend:
+    """Send one stanza: a message from fields, or any stanza as XML."""
+
+    stanza: MessageFields | str
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppPresence:
+    """Send presence, from fields or as XML. What has no `to` is remembered, and sent again by each new session."""
+
+    stanza: PresenceFields | str
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppIq:
+    """Ask something: one `xmpp.iq_result` follows in any case. `xml`: the one element inside."""
+
+    xml: str
+    to: str | None = None
+    stanza_type: Literal["get", "set"] = "get"
+    timeout_s: float = 30.0
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppIqReply:
+    """Answer the request of the `xmpp.iq` event with this `seq`: with `xml` (nothing, or one element), or with an error
+    `condition` (RFC 6120 §8.3.3)."""
+
+    seq: int
+    xml: str = ""
+    condition: str = ""
+    error_type: str = "cancel"
+    text: str | None = None
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppCredentials:
+    """The answer to an `xmpp.credentials` event; used once, not stored."""
+
+    auth: Credentials = field(repr=False)
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppAttach:
+    """Client session `client` uses the link; None: the one whose event is answered."""
+
+    client: str | None = None
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppDetach:
+    """Client session `client` does not use the link any more; None: the one whose event is answered."""
+
+    client: str | None = None
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppSuspend:
+    """Close the connection and leave the session at the server, until something is to be sent or a client attaches."""
+
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppDisconnect:
+    """Log out, and forget the link when its last events are with the backend."""
+
+    session: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XmppGet:
+    """Ask how the link is: an `xmpp.state` event."""
+
+    session: str | None = None
+    id: str | None = None
+
+
+LinkAction = (
+    XmppConnect | XmppSend | XmppPresence | XmppIq | XmppIqReply | XmppCredentials | XmppAttach | XmppDetach
+    | XmppSuspend | XmppDisconnect | XmppGet
+)  # fmt: skip
+
 Action = (
     Accept | Reject | Send | CloseSession | Subscribe | Unsubscribe | Publish | Identify | SetTimer | CancelTimer | Pin
-)
+    | LinkAction
+)  # fmt: skip
+
+LINK_PREFIX = "x:"
+"""What the ids of links begin with, and no other session's does."""
+
+
+def is_link(session: str) -> bool:
+    return session.startswith(LINK_PREFIX)
 
 
 @fact

@@ -111,7 +111,18 @@ class ResultRefused:
     error: str
 
 
-Event = Open | Message | Close | Timer | ReleaseChanged | Gap | ResultRefused
+@fact
+class LinkEvent:
+    """Something happened to an XMPP link. `kind` is its type on the wire (``xmpp.message``, …), `fields` what only that
+    type has, in the form it has on the wire: such an event is stored as it will be sent."""
+
+    id: str
+    at: int
+    kind: str
+    fields: Mapping[str, Any]
+
+
+Event = Open | Message | Close | Timer | ReleaseChanged | Gap | ResultRefused | LinkEvent
 
 
 @fact

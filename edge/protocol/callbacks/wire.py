@@ -24,6 +24,7 @@ from edge.protocol.callbacks.events import (
     Close,
     Event,
     Gap,
+    LinkEvent,
     Message,
     Open,
     Parcel,
@@ -196,6 +197,8 @@ def _event(event: Event) -> dict[str, Any]:
             }
         case ResultRefused(id, at, of, error):
             return {"id": id, "type": "refused", "at": at, "of": of, "error": error}
+        case LinkEvent(id, at, kind, fields):
+            return {"id": id, "type": kind, "at": at, **fields}
 
 
 def _position(position: tuple[int, str]) -> dict[str, Any]:
