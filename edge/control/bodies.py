@@ -18,7 +18,8 @@ from starlette.requests import Request
 
 from edge.errors import FieldError, HoldfastError
 from edge.protocol.callbacks.actions import Accept, CloseSession, Publish, Reject, Result
-from edge.protocol.callbacks.check import NAME_CHARS, parse_actions, parse_result
+from edge.protocol.callbacks.check import parse_actions, parse_result
+from edge.protocol.callbacks.fields import NAME_CHARS
 from edge.protocol.callbacks.wire import encoding_of
 from edge.store.base import Position
 

@@ -2,7 +2,8 @@
 receivers, news of a release, a wish that GRIP clients be looked after.
 
 Pure msgpack maps with a type `t` and, for questions, a number `n` that the answer repeats. Actions travel in the same
-form in which backends write them, so that one checker reads both.
+form in which backends write them, so that one checker reads both. Orders for XMPP links have passwords in them: a
+letter is for its receiver, and is neither kept nor shown.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from edge.protocol.callbacks.actions import (
     CancelTimer,
     CloseSession,
     Identify,
+    LinkAction,
     Pin,
     Publish,
     Reject,
@@ -30,6 +32,7 @@ from edge.protocol.callbacks.actions import (
     Unsubscribe,
 )
 from edge.protocol.callbacks.check import parse_actions
+from edge.protocol.callbacks.form_xmpp import xmpp_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,8 @@ def decode_letter(body: bytes) -> Letter:
 
 def action_form(action: Action) -> dict[str, Any]:
     """An action as a backend would have written it in msgpack (see callbacks/SPEC.md, The answer)."""
+    if isinstance(action, LinkAction):
+        return xmpp_form(action)
     form: dict[str, Any] = {"type": _ACTION_NAMES[type(action)]}
     for field in fields(action):
         value = getattr(action, field.name)

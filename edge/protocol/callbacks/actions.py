@@ -220,7 +220,10 @@ class XmppIqReply:
 
 @dataclass(frozen=True, slots=True)
 class XmppCredentials:
-    """The answer to an `xmpp.credentials` event; used once, not stored."""
+    """The answer to an `xmpp.credentials` event; used once, not stored.
+
+    A username that is empty, and the address of a certificate, are the link's own.
+    """
 
     auth: Credentials = field(repr=False)
     session: str | None = None

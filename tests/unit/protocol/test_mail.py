@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import get_args
 
 import msgpack
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import WireError
-from edge.protocol.callbacks.actions import Result, Send
+from edge.protocol.callbacks.actions import Action, Result, Send, XmppConnect, XmppCredentials
 from edge.protocol.mail import (
     Count,
     CountAsked,
@@ -24,6 +25,8 @@ from edge.protocol.mail import (
     decode_letter,
     encode_letter,
 )
+from edge.protocol.xmpp.credentials import Account, Credentials, ScramKeys
+from tests.unit.protocol.callbacks.generated import all_actions, credentials
 
 LETTERS: list[Letter] = [
     Order(1, "s1", Result((Send("hi"),), {"a": 1}, ("b",))),
@@ -64,3 +67,29 @@ def test_what_is_no_letter_is_refused(form: object) -> None:
 def test_no_bytes_break_the_reader(body: bytes) -> None:
     with contextlib.suppress(WireError):
         decode_letter(body)
+
+
+def test_there_is_an_example_of_every_action() -> None:
+    assert set(all_actions) == set(get_args(Action))
+
+
+@pytest.mark.parametrize("kind", all_actions, ids=lambda kind: kind.__name__)
+@given(st.data())
+def test_every_action_is_read_as_it_was_written(kind: type, data: st.DataObject) -> None:
+    order = Order(1, "x:u42", Result((data.draw(all_actions[kind]),)))
+    body = encode_letter(order)
+    assert decode_letter(body) == order
+    assert encode_letter(decode_letter(body)) == body
+
+
+@given(credentials(st.just("u42"), ""))
+def test_a_letter_carries_credentials_and_does_not_show_them(auth: Credentials) -> None:
+    order = Order(1, "x:u42", Result((XmppConnect("u42@chat.example", auth), XmppCredentials(auth))))
+    hidden = {"Account", "Token", "Certificate", "ScramKeys", "auth"}
+    assert not any(word in repr(order) for word in hidden)
+
+
+def test_of_an_account_with_password_and_keys_the_password_is_passed_on() -> None:
+    keys = ScramKeys("SHA-1", b"salt", 4096, b"c" * 20, b"s" * 20)
+    sent = Order(1, "x:u42", Result((XmppCredentials(Account("u42", "s3cret", (keys,))),)))
+    assert decode_letter(encode_letter(sent)) == Order(1, "x:u42", Result((XmppCredentials(Account("u42", "s3cret")),)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from types import MappingProxyType
 from typing import Any
 
 import msgpack
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge.errors import FieldError, WireError
 from edge.protocol.callbacks.actions import BadResult, Publish, Result, Send
-from edge.protocol.callbacks.events import ClientRequest, Close, Message, Open, Parcel
+from edge.protocol.callbacks.events import ClientRequest, Close, LinkEvent, Message, Open, Parcel
 from edge.protocol.callbacks.wire import (
     JSON_TYPE,
     MSGPACK_TYPE,
@@ -257,3 +258,14 @@ def test_the_control_api_uses_the_same_checker() -> None:
     assert parse_actions([{"type": "send", "data": {"b64": "AQI="}}], from_json=True) == (Send(b"\1\2"),)
     with pytest.raises(FieldError, match=r"actions\[0\]\.data"):
         parse_actions([{"type": "send", "data": {"b64": "AQI="}}], from_json=False)
+
+
+@given(st.dictionaries(names.map(lambda name: f"f-{name}"), json_values, max_size=4), encodings)
+def test_what_happens_to_a_link_is_written_as_it_is_stored(fields: dict[str, Any], encoding: WireEncoding) -> None:
+    event = LinkEvent("x:u42:7", 5, "xmpp.message", fields)
+    stored = LinkEvent("x:u42:8", 6, "xmpp.message", MappingProxyType(fields))
+    body = encode_request("e", [Parcel("x:u42", "r", None, {"n": 1}, 3, 2, [event, stored])], [], encoding)
+    first, second = (json.loads(body) if encoding == "json" else msgpack.unpackb(body))["events"]
+    common = {"session": "x:u42", "attempt": 2, "release": "r", "user": None, "type": "xmpp.message"}
+    assert first == {**common, "id": "x:u42:7", "at": 5, **fields, "state": {"n": 1}, "version": 3}
+    assert second == {**common, "id": "x:u42:8", "at": 6, **fields}
