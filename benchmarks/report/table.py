@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from benchmarks.goals import HOLDFAST, Verdict
+from benchmarks.goals import EJABBERD, HOLDFAST, PROSODY, SLIXMPP, SLIXMPP_TUNED, Verdict
 from benchmarks.stats import Failure, Key, Medians
 
 
@@ -32,6 +32,8 @@ class Block:
     peers: Sequence[str]
     remark: str = ""
     """What a reader must know to compare fairly."""
+    surroundings: Sequence[str] = ()
+    """What it needs and does not compare."""
 
 
 _BUSY = (
@@ -48,6 +50,13 @@ _EVENTS = (
     Column("load_us", "load µs"),
     *_BUSY,
 )
+_BEHIND = (
+    Column("backend_us", "backend ms", 1_000, 2),
+    Column("redis_us", "Redis ms", 1_000, 2),
+    Column("xmpp_us", "XMPP server ms", 1_000, 2),
+)
+_HOLDERS = (HOLDFAST, SLIXMPP_TUNED, SLIXMPP)
+_XMPP_SERVERS = (PROSODY, EJABBERD)
 BLOCKS = (
     Block(
         "inbound",
@@ -94,6 +103,37 @@ BLOCKS = (
         ("Holdfast", "Nchan", "Pushpin"),
     ),
     Block("sdk", "(e) an SDK backend, batching off and on", "connections", _EVENTS, "cpu_us", ("Holdfast",)),
+    Block(
+        "xmpp",
+        "(f) XMPP over STARTTLS: logging in with 20 contacts each, and being held",
+        "sessions",
+        (
+            Column("logins_per_s", "logins/s", 1, 0),
+            Column("cpu_us", "CPU ms/login", 1_000, 2),
+            *_BEHIND,
+            Column("rss_bytes", "RSS KiB/session", 1_024),
+            Column("marginal_bytes", "each further", 1_024),
+            Column("redis_bytes", "Redis KiB", 1_024),
+            Column("foreign_busy", "others", 0.01, 0),
+        ),
+        "cpu_us",
+        _HOLDERS,
+        "slixmpp: all clients in one process, nothing on disk; tuned: with one SSLContext for all, and uvloop",
+        _XMPP_SERVERS,
+    ),
+    Block(
+        "xmpp",
+        "(f) XMPP: resuming (Holdfast: its edge is stopped, another takes over; slixmpp: all connections are cut)",
+        "sessions",
+        (
+            Column("resumes_per_s", "resumes/s", 1, 0),
+            Column("resume_cpu_us", "CPU ms/resume", 1_000, 2),
+            *(replace(column, metric=f"resume_{column.metric}") for column in _BEHIND),
+        ),
+        "resume_cpu_us",
+        _HOLDERS,
+        surroundings=_XMPP_SERVERS,
+    ),
 )
 
 
@@ -114,7 +154,12 @@ def _block(block: Block, table: Medians, failed: Mapping[Key, Failure], absent: 
     groups = dict.fromkeys((key.size, key.variant) for key in [*table, *failed] if key.case == block.case)
     rows = [[block.things, "server", *(column.title for column in block.columns), "÷ Holdfast"]]
     notes = [block.remark] if block.remark else []
-    notes += [f"{name}: absent: {absent[name]}" for name in block.peers if name in absent]
+    shown = {key.peer for key in [*table, *failed] if key.case == block.case}
+    notes += [
+        f"{name}: absent: {absent[name]}"
+        for name in [*block.peers, *block.surroundings]
+        if name in absent and name not in shown
+    ]
     for size, variant in groups:
         label = " ".join(filter(None, (f"{size:,}", variant)))
         for peer in block.peers:

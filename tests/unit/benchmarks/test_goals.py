@@ -52,7 +52,7 @@ def test_the_design_goals_are_judged_on_one_run() -> None:
         key("Holdfast", 1_000, "sdk", "batch=64"): {"events_per_s": 50.0},
         key("Holdfast", 1_000, "sdk", "batch=1"): {"events_per_s": 10.0},
     }
-    verdicts = judge(design_goals([50, 8_000], [1_000], [5_000], [1_000]), table)
+    verdicts = judge(design_goals([50, 8_000], [1_000], [5_000], [1_000], []), table)
     assert [(verdict.word, verdict.measured) for verdict in verdicts] == [
         ("met", 1.5),
         ("met", 1.2),

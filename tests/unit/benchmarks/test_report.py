@@ -23,7 +23,7 @@ ABSENT = {"Pushpin": "not installed (Debian: pushpin)"}
 
 def test_the_table_shows_ratios_goals_failures_and_who_is_absent() -> None:
     table = medians(SAMPLES)
-    text = render(table, judge(design_goals([50], [200], [], []), table), FAILURES, ABSENT)
+    text = render(table, judge(design_goals([50], [200], [], [], []), table), FAILURES, ABSENT)
     lines = text.splitlines()
     (ours,) = [line for line in lines if line.strip().startswith("50") and "Holdfast" in line]
     (nginx,) = [line for line in lines if line.strip().startswith("50") and "nginx" in line]
@@ -46,7 +46,7 @@ def test_a_busy_machine_is_said(others: float, warned: bool) -> None:
 
 def test_the_record_holds_every_round(tmp_path: Path) -> None:
     table = medians(SAMPLES)
-    verdicts = judge(design_goals([50], [], [], []), table)
+    verdicts = judge(design_goals([50], [], [], [], []), table)
     path = tmp_path / "deep" / "results.json"
     record.write(path, record.record({"commit": "abc"}, QUICK, SAMPLES, table, verdicts, FAILURES, ABSENT))
     stored = json.loads(path.read_text())
