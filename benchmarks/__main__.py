@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import connects, fanout, idle, inbound, sdk, xmpp
+from benchmarks.cases import connects, fanout, idle, inbound, sdk, xmpp, xmpp_killed
 from benchmarks.cases.bench import Bench
 from benchmarks.goals import Verdict, design_goals, judge
 from benchmarks.load.clients import allow_files
@@ -20,6 +20,7 @@ from benchmarks.measure import machine
 from benchmarks.peers.base import Peer, Program
 from benchmarks.peers.holders import Holder
 from benchmarks.peers.holdfast import Holdfast, project_folder
+from benchmarks.peers.holdfast_links import HoldfastLinks
 from benchmarks.peers.nginx import Nchan
 from benchmarks.peers.process import OPEN_FILES
 from benchmarks.peers.proxy import Proxy
@@ -38,6 +39,7 @@ CASES: Mapping[str, tuple[str, Callable[[Bench], None]]] = {
     "d": ("connects", connects.run),
     "e": ("SDK backend, batching off and on", sdk.run),
     "f": ("XMPP logins, memory and resumes", xmpp.run),
+    "g": ("an edge killed that holds XMPP sessions", xmpp_killed.run),
 }
 
 
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Holdfast and its peers (nginx, Nchan and Pushpin as Debian has them; slixmpp), measured side by side.",
+        description="Holdfast and its peers (nginx, Nchan, Pushpin from Debian; slixmpp) side by side in one run.",
         epilog="Cases: "
         + "; ".join(f"{letter}: {title}" for letter, (title, _) in CASES.items())
         + ". XMPP alone: --only f,g; in a minute or two: --quick --only f,g --xmpp prosody."
@@ -129,7 +131,7 @@ def _all_peers() -> list[Peer]:
 
 
 def _all_holders() -> list[Holder]:
-    return [Slixmpp(tuned=True), Slixmpp()]
+    return [HoldfastLinks(), Slixmpp(tuned=True), Slixmpp()]
 
 
 def _all_xmpp_servers() -> list[XmppServers]:

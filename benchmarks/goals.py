@@ -162,7 +162,7 @@ def _fanout(size: int) -> list[Goal]:
 
 
 def _xmpp(size: int) -> list[Goal]:
-    """Memory and CPU are judged where the password is not hashed: that work is the same for everybody who has one."""
+    """Memory and CPU are judged where no password is hashed."""
     return [
         Goal(
             f"{size:,} XMPP sessions: RSS of each, bytes",
@@ -178,4 +178,14 @@ def _xmpp(size: int) -> list[Goal]:
             "at most",
             1_000,
         ),
+        *(goal for server in (PROSODY, EJABBERD) for goal in _killed(Key("xmpp-killed", HOLDFAST, size, server))),
+    ]
+
+
+def _killed(key: Key) -> list[Goal]:
+    """A session that is not resumed at all fails the round."""
+    title = f"edge killed with {key.size:,} XMPP sessions at {key.variant}"
+    return [
+        Goal(f"{title}: time to log in ÷ to resume", "times_faster", key, "at least", 3),
+        Goal(f"{title}: messages lost", "lost", key, "at most", 0),
     ]

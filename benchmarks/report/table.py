@@ -134,6 +134,26 @@ BLOCKS = (
         _HOLDERS,
         surroundings=_XMPP_SERVERS,
     ),
+    Block(
+        "xmpp-killed",
+        "(g) an edge is killed that holds XMPP sessions, another one takes over",
+        "sessions",
+        (
+            Column("login_ms", "log in s", 1_000, 2),
+            Column("since_kill_ms", "since the kill s", 1_000, 2),
+            Column("resume_ms", "resume s", 1_000, 2),
+            Column("times_faster", "log in ÷ resume"),
+            Column("cpu_us", "CPU ms/resume", 1_000, 2),
+            *_BEHIND,
+            Column("lost", "lost", 1, 0),
+            Column("doubled", "doubled", 1, 0),
+            Column("foreign_busy", "others", 0.01, 0),
+        ),
+        "resume_ms",
+        (HOLDFAST,),
+        "since the kill: with the wait for the dead edge's lease; resume: from the first new connection on",
+        _XMPP_SERVERS,
+    ),
 )
 
 
