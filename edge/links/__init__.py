@@ -1,1 +1,1 @@
-"""Long-lived outbound streams: how XMPP servers are reached, and what is known of how to log in."""
+"""What held XMPP links need of the machine: sealed credentials, connections, and turns to log in."""
