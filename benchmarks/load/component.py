@@ -7,6 +7,7 @@ on while a case kills what holds the sessions.
 from __future__ import annotations
 
 import hashlib
+import select
 import socket
 import threading
 import time
@@ -20,6 +21,8 @@ from benchmarks.load.wire import LoadError
 
 _STREAM = "http://etherx.jabber.org/streams"
 _TICK_S = 0.01
+_AT_ONCE = 20
+MESSAGE = "What contacts say: sixty-four bytes of ordinary text, no more..."
 
 
 class Component:
@@ -28,6 +31,8 @@ class Component:
     def __init__(self, port: int, domain: str, secret: str) -> None:
         self.heard: Counter[str] = Counter()
         """Bodies of messages to it."""
+        self.arrived = 0
+        """How many messages that were."""
         self.said: list[str] = []
         """Bodies of its own."""
         self._domain = domain
@@ -43,7 +48,8 @@ class Component:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._to: Sequence[str] = ()
-        self._per_s = 0.0
+        self._per_s, self._left, self._since, self._spoken = 0.0, 0, 0.0, 0
+        self._lock = threading.Lock()
         self._over = threading.Event()
         self._trouble: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -59,7 +65,6 @@ class Component:
         except (OSError, expat.ExpatError) as error:
             self._socket.close()
             raise LoadError(f"the XMPP server does not take the component: {error!r}") from error
-        self._socket.settimeout(_TICK_S)
         self._thread.start()
         return self
 
@@ -70,37 +75,45 @@ class Component:
         self._thread.join()
         self._socket.close()
 
-    def talk(self, to: Sequence[str], per_s: float) -> None:
-        """From now on say something to one address after the other, again and again."""
-        self._to, self._per_s = to, per_s
+    def talk(self, to: Sequence[str], per_s: float, count: int = 1_000_000_000) -> None:
+        """From now on say something to one address after the other, again and again, `count` times at most."""
+        with self._lock:
+            self._to, self._per_s, self._left, self._since, self._spoken = to, per_s, count, time.monotonic(), 0
 
     def hush(self) -> None:
-        """Say no more. What is said is in `said`; raises LoadError when the connection was lost."""
-        self._per_s = 0.0
-        time.sleep(2 * _TICK_S)  # the thread's last tick
+        """Say no more: `said` is all there is. Raises LoadError when the connection was lost."""
+        with self._lock:
+            self._left = 0
+        self.check()
+
+    def check(self) -> None:
+        """Raises LoadError when the connection was lost."""
         if self._trouble is not None:
             raise LoadError(f"the component's connection: {self._trouble!r}")
 
     def _run(self) -> None:
-        due = time.monotonic()
         try:
             while not self._over.is_set():
-                now = time.monotonic()
-                if self._per_s and now >= due:
-                    self._say()
-                    due = max(due + 1 / self._per_s, now - 1)
-                try:
+                more = self._say_what_is_due()
+                if select.select([self._socket], [], [], 0 if more else _TICK_S)[0]:
                     self._read()
-                except TimeoutError:
-                    continue
         except Exception as error:  # told to whoever asks
             self._trouble = error
 
-    def _say(self) -> None:
-        body = f"in-{len(self.said)}"
-        to = self._to[len(self.said) % len(self._to)]
-        self._send(f"<message from='contact@{self._domain}' to='{to}' type='chat'><body>{body}</body></message>")
-        self.said.append(body)
+    def _say_what_is_due(self) -> bool:
+        """True when there is more: what comes is read in between."""
+        with self._lock:
+            due = min((time.monotonic() - self._since) * self._per_s - self._spoken, self._left)
+            for _ in range(int(min(due, _AT_ONCE))):
+                body = f"{len(self.said)} {MESSAGE}"
+                to = self._to[len(self.said) % len(self._to)]
+                self._send(
+                    f"<message from='contact@{self._domain}' to='{to}' type='chat'><body>{body}</body></message>"
+                )
+                self.said.append(body)
+                self._left -= 1
+                self._spoken += 1
+        return due > _AT_ONCE
 
     def _send(self, xml: str) -> None:
         self._socket.sendall(xml.encode())
@@ -123,6 +136,7 @@ class Component:
     def _ends(self, name: str) -> None:
         if self._names[1:] == ["message", "body"]:
             self.heard[self._body] += 1
+            self.arrived += 1
         self._names.pop()
 
     def _text(self, text: str) -> None:

@@ -52,6 +52,7 @@ class Desk:
         self.resumed_ns: dict[str, int] = {}
         self.heard: Counter[str] = Counter()
         """Bodies of messages."""
+        self.echoes = True
         self.troubles: list[str] = []
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
@@ -95,9 +96,11 @@ def backend(desk: Desk) -> App:
         desk.told()
 
     @app.on_xmpp_message
-    async def heard(_: Link, event: XmppMessage) -> None:
+    async def heard(link: Link, event: XmppMessage) -> None:
         desk.heard[event.body or ""] += 1
         desk.told()
+        if desk.echoes and event.sender:
+            link.send(event.sender, event.body)
 
     @app.on_xmpp_auth_failed
     async def refused(link: Link, event: XmppAuthFailed) -> None:
@@ -171,7 +174,8 @@ class Links:
         return {"last_ns": max(desk.resumed_ns.values())}
 
     async def talk(self, control: str, to: str, per_s: float) -> Mapping[str, Any]:
-        """From now on have one link after the other say something, by the control API of an edge."""
+        """No more echoes: from now on have one link after the other say something, by the control API of an edge."""
+        self._desk.echoes = False
         self._talking = asyncio.create_task(self._talk(control, to, per_s))
         return {}
 

@@ -123,6 +123,19 @@ BLOCKS = (
     ),
     Block(
         "xmpp",
+        "(f) XMPP: a message in and its echo out (Holdfast: by the backend; slixmpp: in the process)",
+        "sessions",
+        (
+            Column("echoes_per_s", "echoes/s", 1, 0),
+            Column("echo_cpu_us", "CPU µs/echo"),
+            *(replace(column, metric=f"echo_{column.metric}") for column in _BEHIND),
+        ),
+        "echo_cpu_us",
+        _HOLDERS,
+        surroundings=_XMPP_SERVERS,
+    ),
+    Block(
+        "xmpp",
         "(f) XMPP: resuming (Holdfast: its edge is stopped, another takes over; slixmpp: all connections are cut)",
         "sessions",
         (
