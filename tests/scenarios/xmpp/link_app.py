@@ -1,0 +1,87 @@
+"""The backend of the scenarios with held links: notes every event, does as it is told, and answers contacts.
+
+A client tells it what to order: JSON ``[[link, order, {argument: value}], …]`` calls these methods of `Link`. A contact's
+message ``echo TAG`` is answered with TAG; of ``pass JID TAG`` TAG goes to that address. Whoever asks in an iq is answered
+after ``TAG`` in its element; the element ``silence`` never is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict
+from typing import Any
+
+from backend_sdk import App, Message, Open, Refused, Session
+from backend_sdk.events import XmppCredentials, XmppIq, XmppIqResult, XmppMessage
+from backend_sdk.link import Link
+from tests.support.journal import Journal
+from tests.support.xmpp import PASSWORD
+
+ACCOUNT = re.compile(r"x:(u\d+)")
+NAMED = "vcard"
+"""Answers to questions of this name are noted with it."""
+
+app = App()
+_journal = Journal.from_environment()
+
+
+def _note(link: Link, event: Any) -> None:
+    _journal.note(link=link.id, type=event.type, pid=os.getpid(), **asdict(event))
+
+
+@app.on_open
+async def welcome(session: Session, event: Open) -> None:
+    session.send(session.id)
+
+
+@app.on_message
+async def obey(session: Session, event: Message) -> None:
+    for link, order, arguments in event.json():
+        if order == "connect" and not arguments.keys() & {"password", "scram", "token", "external", "callback"}:
+            arguments["password"] = PASSWORD
+        getattr(session.link(link), order)(**arguments)
+    session.send("ordered")
+
+
+@app.on_xmpp_message
+async def hear(link: Link, event: XmppMessage) -> None:
+    _note(link, event)
+    match (event.body or "").split():
+        case ["echo", tag]:
+            link.send(event.sender, tag)
+        case ["pass", jid, tag]:
+            link.send(jid, tag)
+
+
+@app.on_xmpp_iq
+async def answer(link: Link, event: XmppIq) -> None:
+    _note(link, event)
+    if "silence" not in event.xml:
+        link.reply(event, "<answer xmlns='urn:test'/>")
+
+
+@app.on_xmpp_iq_result(NAMED)
+async def answered(link: Link, event: XmppIqResult) -> None:
+    _note(link, event)
+    link.state["answered"] = link.state.get("answered", 0) + 1
+
+
+@app.on_xmpp_credentials
+async def tell_credentials(link: Link, event: XmppCredentials) -> None:
+    _note(link, event)
+    link.give_credentials(password=PASSWORD)
+
+
+for _hook in (
+    app.on_xmpp_connected, app.on_xmpp_resumed, app.on_xmpp_presence, app.on_xmpp_roster, app.on_xmpp_iq_result,
+    app.on_xmpp_sent, app.on_xmpp_send_failed, app.on_xmpp_reset, app.on_xmpp_caught_up, app.on_xmpp_detached,
+    app.on_xmpp_disconnected, app.on_xmpp_auth_failed, app.on_xmpp_state,
+):  # fmt: skip
+    _hook(_note)
+
+
+@app.on_refused
+async def refused(session: Session | Link, event: Refused) -> None:
+    _journal.note(session=session.id, type=event.type, **asdict(event))
