@@ -182,6 +182,10 @@ class XmppServer(Managed):
         lines = self.server_log().splitlines()[-60:]
         return "\n".join([super().log_tail(), f"--- the end of the log of {self.name} ---", *lines])
 
+    def change_password(self, number: int, password: str) -> None:
+        """For the next login of `u<number>`."""
+        raise NotImplementedError
+
     def _listening(self) -> bool:
         self.check_running()
         ports = [self.port, self.tls_port, self.component_port]
@@ -234,7 +238,7 @@ class Prosody(XmppServer):
         self._configure("prosody.cfg.lua", self.scratch / "prosody.cfg.lua")
         accounts, rosters = (self._store(DOMAIN, what) for what in ("accounts", "roster"))
         for number in range(self.accounts):
-            (accounts / f"u{number}.dat").write_text(f"return {{ password = {json.dumps(PASSWORD)} }};\n")
+            (accounts / f"u{number}.dat").write_text(_account(PASSWORD))
             contacts = "".join(
                 f'["{jid}"] = {{ subscription = "both"; groups = {{}}; name = "{jid.partition("@")[0]}" }};\n'
                 for jid in self.contacts(number)
@@ -243,6 +247,10 @@ class Prosody(XmppServer):
             (rosters / f"u{number}.dat").write_text(f"return {{\n{head}{contacts}}};\n")
         for number in range(HASHED):
             (self._store(HASHED_DOMAIN, "accounts") / f"u{number}.dat").write_text(_hashed_account())
+
+    def change_password(self, number: int, password: str) -> None:
+        accounts = self._store(DOMAIN, "accounts")  # which are read at each login
+        (accounts / f"u{number}.dat").write_text(_account(password))
 
     def _store(self, host: str, what: str) -> Path:
         folder = self.scratch / "data" / host.replace(".", "%2e") / what
@@ -311,6 +319,9 @@ class Ejabberd(XmppServer):
             yield f"<user name='u{number}' password={password}/>"
         yield "</host></server-data>"
 
+    def change_password(self, number: int, password: str) -> None:
+        self.call("change_password", {"user": f"u{number}", "host": DOMAIN, "newpass": password})
+
     def call(self, command: str, arguments: Mapping[str, object]) -> object:
         """A command of ejabberd's administration, over HTTP."""
         connection = http.client.HTTPConnection(LOOPBACK, self.http_port, timeout=_START_S)
@@ -339,6 +350,11 @@ def _give_away(folder: Path) -> None:
     if os.geteuid() == 0:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, _NOBODY, _NOBODY)
+
+
+def _account(password: str) -> str:
+    """As Prosody's internal_plain stores it."""
+    return f"return {{ password = {json.dumps(password)} }};\n"
 
 
 def _hashed_account() -> str:

@@ -1,7 +1,7 @@
 """Edges that hold links to a real XMPP server, the backend behind them, and what that backend was told.
 
-What holds of every test is checked when its block ends: each event had one content, each link's events came in order and
-without holes, no edge had an error it did not expect, and no password is in any log.
+What holds of every test is checked when its block ends: each event had one content, each link's events came in order
+and without holes, no edge had an error it did not expect, and no password is in any log.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from edge.store.keys import Keys
 from tests.support.client import connect
 from tests.support.journal import Journal
 from tests.support.processes import Backend, Edge
@@ -85,6 +86,11 @@ class Notes:
     def refusals(self) -> list[dict[str, Any]]:
         self._catch_up()
         return [note for note in self.others if note["type"] == "refused"]
+
+    def forgive_refusals(self) -> None:
+        """They were what the test wanted."""
+        self._catch_up()
+        self.others = [note for note in self.others if note["type"] != "refused"]
 
     def check(self) -> None:
         """Events of each link began with 1, and came one after the other."""
@@ -183,6 +189,18 @@ class Held:
             answer = await http.get(f"/v1/sessions/{session}")
         return str(answer.json().get("edge") or "") if answer.status_code == 200 else ""
 
+    async def lapsed(self, id: str) -> None:
+        """Wait until the lease of the edge with this id is over."""
+        leases = Keys().edges
+
+        def over() -> bool:
+            with self.redis.client() as client:
+                seconds, micros = client.time()
+                until = client.zscore(leases, id)
+            return until is None or until < seconds * 1_000 + micros // 1_000
+
+        await wait_until(over, f"the lease of {id} is over", MANY_S)
+
     async def links_of(self, edge: Edge, numbers: Iterable[int]) -> list[int]:
         """Which of these it owns."""
         id = await self.id_of(edge)
@@ -216,18 +234,25 @@ class Held:
 
     # ------------------------------------------------------------------ what the backend was told
 
-    async def happened(self, type: str, numbers: Iterable[int], times: int = 1, deadline_s: float = MANY_S) -> None:
+    async def happened(self, type: str, numbers: Iterable[int], times: int = 1) -> None:
         """Wait until each of these links has told of so many events of a type."""
-        missing = set(numbers)
+        await self._reached(type, dict.fromkeys(numbers, times))
+
+    async def happened_again(self, type: str, before: Mapping[int, int]) -> None:
+        """Wait until each of these links has told of more events of a type than in these `counts`."""
+        await self._reached(type, {number: count + 1 for number, count in before.items()})
+
+    async def _reached(self, type: str, wanted: Mapping[int, int]) -> None:
+        missing = set(wanted)
 
         def told() -> bool:
             missing.difference_update(
-                [number for number in missing if len(self.notes.of(type, link_id(number))) >= times]
+                [each for each in missing if len(self.notes.of(type, link_id(each))) >= wanted[each]]
             )
             return not missing
 
         try:
-            await wait_until(told, f"all links have told of {times} {type}", deadline_s)
+            await wait_until(told, f"{len(wanted)} links have told of {type}", MANY_S)
         except AssertionError as error:
             error.add_note(f"missing: {sorted(missing)}")
             raise

@@ -1,21 +1,21 @@
 """The backend of the scenarios with held links: notes every event, does as it is told, and answers contacts.
 
-A client tells it what to order: JSON ``[[link, order, {argument: value}], …]`` calls these methods of `Link`. A contact's
-message ``echo TAG`` is answered with TAG; of ``pass JID TAG`` TAG goes to that address. Whoever asks in an iq is answered
-after ``TAG`` in its element; the element ``silence`` never is.
+A client tells it what to order: JSON ``[[link, order, {argument: value}], …]`` calls these methods of `Link`. Of a
+contact's message ``echo TEXT`` TEXT is sent back, of ``pass JID TEXT`` to that address. Whoever asks by iq is answered,
+unless ``silence`` is in the request.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import asdict
 from typing import Any
 
+from backend_sdk.link import Link
+
 from backend_sdk import App, Message, Open, Refused, Session
 from backend_sdk.events import XmppCredentials, XmppIq, XmppIqResult, XmppMessage
-from backend_sdk.link import Link
 from tests.support.journal import Journal
 from tests.support.xmpp import PASSWORD
 
@@ -48,11 +48,11 @@ async def obey(session: Session, event: Message) -> None:
 @app.on_xmpp_message
 async def hear(link: Link, event: XmppMessage) -> None:
     _note(link, event)
-    match (event.body or "").split():
-        case ["echo", tag]:
-            link.send(event.sender, tag)
-        case ["pass", jid, tag]:
-            link.send(jid, tag)
+    match (event.body or "").split(" ", 2):
+        case ["echo", *words]:
+            link.send(event.sender, " ".join(words))
+        case ["pass", jid, text]:
+            link.send(jid, text)
 
 
 @app.on_xmpp_iq
