@@ -66,8 +66,8 @@ class Notes:
         self._read = 0
         self._contents: dict[str, Any] = {}
         self._told: dict[str, list[Told]] = defaultdict(list)
-        self.others: list[dict[str, Any]] = []
-        """Notes that are not about a link's event."""
+        self._refused: list[Mapping[str, Any]] = []
+        """To sessions of clients."""
         self.repeats = 0
 
     def of(self, type: str, link: str) -> list[Told]:
@@ -83,14 +83,16 @@ class Notes:
     def bodies(self, link: str) -> list[str]:
         return [told.body for told in self.of("message", link) if told.body is not None]
 
-    def refusals(self) -> list[dict[str, Any]]:
+    def refusals(self) -> list[Mapping[str, Any]]:
+        """What sessions, of clients and links, were told could not be carried out."""
         self._catch_up()
-        return [note for note in self.others if note["type"] == "refused"]
+        of_links = [told for events in self._told.values() for told in events if told.type == "refused"]
+        return [*self._refused, *(told.fields for told in of_links)]
 
     def forgive_refusals(self) -> None:
         """They were what the test wanted."""
         self._catch_up()
-        self.others = [note for note in self.others if note["type"] != "refused"]
+        self._refused.clear()
 
     def check(self) -> None:
         """Events of each link began with 1, and came one after the other."""
@@ -108,17 +110,19 @@ class Notes:
     def _take(self, note: dict[str, Any]) -> None:
         link = note.pop("link", None)
         if link is None:
-            self.others.append(note)
+            self._refused.append(note)
             return
-        id, type = note["id"], note["type"]
+        id = note["id"]
         content = {name: value for name, value in note.items() if name not in ("attempt", "pid")}
         if id in self._contents:
             self.repeats += 1
             assert self._contents[id] == content, "a repeated event has changed"
             return
         self._contents[id] = content
-        assert id == f"{link}:{note['seq']}"
-        self._told[link].append(Told(link, note["seq"], type, content))
+        before, _, seq = id.rpartition(":")
+        assert before == link
+        assert note.get("seq", int(seq)) == int(seq)
+        self._told[link].append(Told(link, int(seq), note["type"], content))
 
 
 class Held:

@@ -8,18 +8,13 @@ unless ``silence`` is in the request.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict
 from typing import Any
 
-from backend_sdk.link import Link
-
-from backend_sdk import App, Message, Open, Refused, Session
-from backend_sdk.events import XmppCredentials, XmppIq, XmppIqResult, XmppMessage
+from backend_sdk import App, Link, Message, Open, Refused, Session, XmppCredentials, XmppIq, XmppIqResult, XmppMessage
 from tests.support.journal import Journal
 from tests.support.xmpp import PASSWORD
 
-ACCOUNT = re.compile(r"x:(u\d+)")
 NAMED = "vcard"
 """Answers to questions of this name are noted with it."""
 
@@ -49,7 +44,7 @@ async def obey(session: Session, event: Message) -> None:
 async def hear(link: Link, event: XmppMessage) -> None:
     _note(link, event)
     match (event.body or "").split(" ", 2):
-        case ["echo", *words]:
+        case ["echo", *words] if event.sender:
             link.send(event.sender, " ".join(words))
         case ["pass", jid, text]:
             link.send(jid, text)
@@ -77,11 +72,11 @@ async def tell_credentials(link: Link, event: XmppCredentials) -> None:
 for _hook in (
     app.on_xmpp_connected, app.on_xmpp_resumed, app.on_xmpp_presence, app.on_xmpp_roster, app.on_xmpp_iq_result,
     app.on_xmpp_sent, app.on_xmpp_send_failed, app.on_xmpp_reset, app.on_xmpp_caught_up, app.on_xmpp_detached,
-    app.on_xmpp_disconnected, app.on_xmpp_auth_failed, app.on_xmpp_state,
+    app.on_xmpp_disconnected, app.on_xmpp_auth_failed, app.on_xmpp_state, app.on_xmpp_release, app.on_xmpp_refused,
 ):  # fmt: skip
     _hook(_note)
 
 
 @app.on_refused
-async def refused(session: Session | Link, event: Refused) -> None:
+async def refused(session: Session, event: Refused) -> None:
     _journal.note(session=session.id, type=event.type, **asdict(event))
