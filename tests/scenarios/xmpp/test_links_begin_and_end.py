@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from edge.store.keys import Keys
-from tests.scenarios.xmpp.holding import Held, full_jid, held, link_id
+from tests.scenarios.xmpp.holding import RESOURCE, Held, full_jid, held, link_id
 from tests.support.client import RecordingClient, connect
 from tests.support.ports import LOOPBACK
 from tests.support.redis import RedisServer
@@ -264,6 +264,21 @@ async def test_a_link_that_has_ended_can_begin_again(kind: str, tmp_path: Path) 
         await here.happened("connected", [0], 2)
         contact.say(full_jid(0), "echo here again")
         await contact.until_it_has(["here again"])
+
+
+async def test_a_link_whose_resource_somebody_else_takes_is_over(kind: str, tmp_path: Path) -> None:
+    async with held(tmp_path, kind, 2, server={"log_logins": True}) as here:
+        await here.connect([0])
+        async with Peer(here.server, 0, RESOURCE) as taker:
+            assert taker.jid == full_jid(0)
+            await here.happened("disconnected", [0])
+            [ended] = here.notes.of("disconnected", LINK)
+            assert (ended.fields["reason"], ended.fields["will_retry"]) == ("conflict", False)
+            await is_over(here, LINK)
+            await here.connect([1])
+            await wait_until(lambda: here.server.logins_tried() >= 3, "the server has told of all logins")
+            assert here.server.logins_tried() == 3
+            assert not taker.client.disconnected.done()
 
 
 async def test_a_suspended_link_waits_at_its_server_until_it_is_needed(kind: str, tmp_path: Path) -> None:

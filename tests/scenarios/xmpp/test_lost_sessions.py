@@ -98,6 +98,34 @@ async def test_a_server_that_restarts_while_no_edge_is_there(kind: str, polite: 
             assert all(told.fields["replay"] == ("missed" in (told.body or "")) for told in here.notes.all("message"))
 
 
+async def test_a_server_that_freezes_costs_nothing(kind: str, tmp_path: Path) -> None:
+    impatient = {"silence_s": 2, "answer_s": 1, "negotiation_s": 1}
+    async with (
+        held(tmp_path, kind, 2, accounts=len(LINKS) + 1, server=ARCHIVE, xmpp=impatient) as here,
+        Peer(here.server, CONTACT) as contact,
+    ):
+        await here.connect(LINKS, detached=True)
+        await seen(contact, "available")
+        await say_to_all(here, contact, "before")
+        here.server.pause()
+        try:
+            await here.happened("detached", LINKS)
+            orders = [
+                (link_id(number), "send", {"to": contact.jid, "body": f"into the void {number}"}) for number in LINKS
+            ]
+            await here.order(*orders)
+        finally:
+            here.server.go_on()
+        await here.happened("resumed", LINKS)
+        said = {f"into the void {number}" for number in LINKS}
+        await wait_until(lambda: said <= set(contact.bodies), "what was said meanwhile has come")
+        assert len(contact.bodies) == len(said)
+        await both_ways_work(here, contact, {number: words("before", number) for number in LINKS})
+        assert set(here.counts("connected", LINKS).values()) == {1}
+        assert dict(contact.presences) == {full_jid(number): "available" for number in LINKS}
+        assert len(contact.presences) == len(LINKS)
+
+
 async def test_a_window_that_has_closed_costs_a_new_session_and_no_message(kind: str, tmp_path: Path) -> None:
     server = {**ARCHIVE, "resume_s": 1}
     async with (
