@@ -83,7 +83,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         + " What is not installed is left out, and said.",
     )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="small sizes, one round: does it work? (about a minute)")
+    size.add_argument("--quick", action="store_true", help="small sizes, one round: does it work? (minutes)")
     size.add_argument("--full", action="store_true", help="more and longer rounds, and 10,000 idle connections")
     parser.add_argument("--only", type=_letters, default=list(CASES), metavar="a,b,…", help="these cases only")
     parser.add_argument("--peers", type=_names, metavar="NAME,…", help="compare these only, such as Holdfast,nginx")
