@@ -38,13 +38,14 @@ class Edges:
     redis_pids: Pids
     orders: Orders
     """For `benchmarks.peers.links_process`."""
-    control: str
-    """URL of the first edge's control API."""
+    url: str
+    """Of the first edge, for clients."""
     second_control: str
+    """URL of the second edge's control API."""
 
     def log_in(self, first: int, count: int) -> int:
-        """By orders to the first edge's control API."""
-        return int(self.orders.give("log_in", control=self.control, first=first, count=count)["elapsed_ns"])
+        """All by the first edge."""
+        return int(self.orders.give("log_in", url=self.url, first=first, count=count)["elapsed_ns"])
 
     @property
     def beside(self) -> Mapping[str, Pids]:
@@ -110,11 +111,11 @@ def edges(server: XmppServer, domain: str, at_once: int, folder: Path, cores: Co
         backend.wait_for_port(port)
         more = f'redis = "{url}"\nlink_keys = ["{_LINK_KEY}"]\n'
         with (
-            edge(folder / "first", cores, route, more, xmpp) as (first, _, control),
+            edge(folder / "first", cores, route, more, xmpp) as (first, port, _),
             edge(folder / "second", cores, route, more, xmpp) as (second, _, second_control),
         ):
-            controls = [f"http://127.0.0.1:{each}" for each in (control, second_control)]
-            yield Edges(first, second, backend, redis_pids, Orders(orders), *controls)
+            url, control = f"ws://127.0.0.1:{port}/", f"http://127.0.0.1:{second_control}"
+            yield Edges(first, second, backend, redis_pids, Orders(orders), url, control)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class Orders:
                 with sock.makefile("rb") as answers:
                     line = answers.readline()
             except OSError as error:
-                raise LoadError(f"{order}: no answer in {deadline_s:g} s: {error!r}") from error
+                raise LoadError(f"{order}: no answer: {error!r}") from error
         if not line:
             raise LoadError(f"{order}: the process hung up")
         answer: Mapping[str, Any] = json.loads(line)

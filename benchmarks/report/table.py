@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.goals import EJABBERD, HOLDFAST, PROSODY, SLIXMPP, SLIXMPP_TUNED, Verdict
@@ -178,39 +178,53 @@ def render(table: Medians, verdicts: Sequence[Verdict], failures: Sequence[Failu
     """The whole report as text: blocks, then what is missing and why, then the goals."""
     failed = {failure.key: failure for failure in failures}
     cases = {key.case for key in [*table, *failed]}
-    parts = [_block(block, table, failed, absent) for block in BLOCKS if block.case in cases]
+    blocks = [block for block in BLOCKS if block.case in cases]
+    firsts = {block.case: block for block in reversed(blocks)}
+    parts = []
+    for block in blocks:
+        notes = [block.remark] if block.remark else []
+        if block is firsts[block.case]:  # what is true of all the case's blocks is said once
+            notes += _notes(block, table, failed, absent)
+        lines = [block.title, *aligned(_rows(block, table, failed)), *(f"  ! {note}" for note in notes)]
+        parts.append("\n".join(lines))
     parts.append(_goals(verdicts))
     return "\n\n".join(parts) + "\n"
 
 
-def _block(block: Block, table: Medians, failed: Mapping[Key, Failure], absent: Mapping[str, str]) -> str:
-    groups = dict.fromkeys((key.size, key.variant) for key in [*table, *failed] if key.case == block.case)
+def _rows(block: Block, table: Medians, failed: Mapping[Key, Failure]) -> Sequence[Sequence[str]]:
     rows = [[block.things, "server", *(column.title for column in block.columns), "÷ Holdfast"]]
-    notes = [block.remark] if block.remark else []
-    shown = {key.peer for key in [*table, *failed] if key.case == block.case}
-    notes += [
-        f"{name}: absent: {absent[name]}"
-        for name in [*block.peers, *block.surroundings]
-        if name in absent and name not in shown
-    ]
-    for size, variant in groups:
-        label = " ".join(filter(None, (f"{size:,}", variant)))
-        for peer in block.peers:
-            key = Key(block.case, peer, size, variant)
-            if key in table:
-                rows.append([label, peer, *_cells(block, table[key]), _ratio(block, table, key)])
-            elif key in failed:
-                rows.append([label, peer, *["–"] * len(block.columns), "–"])
-            if key in failed:
-                notes.append(f"{label} {peer}: round {failed[key].round} failed: {failed[key].reason}")
-    disturbed = max(
-        (values.get("foreign_busy", 0) for key, values in table.items() if key.case == block.case), default=0
-    )
+    for key in _keys(block, table, failed):
+        if key in table:
+            rows.append([_label(key), key.peer, *_cells(block, table[key]), _ratio(block, table, key)])
+        else:
+            rows.append([_label(key), key.peer, *["–"] * len(block.columns), "–"])
+    return rows
+
+
+def _notes(block: Block, table: Medians, failed: Mapping[Key, Failure], absent: Mapping[str, str]) -> Iterator[str]:
+    keys = _keys(block, table, failed)
+    shown = {key.peer for key in keys}
+    for name in [*block.peers, *block.surroundings]:
+        if name in absent and name not in shown:
+            yield f"{name}: absent: {absent[name]}"
+    for key in keys:
+        if key in failed:
+            yield f"{_label(key)} {key.peer}: round {failed[key].round} failed: {failed[key].reason}"
+    disturbed = max((table[key].get("foreign_busy", 0) for key in keys if key in table), default=0)
     if disturbed > _DISTURBED:
-        notes.append(
-            f"disturbed: other programs took up to {disturbed:.0%} of a core; ratios may hold, absolutes do not"
-        )
-    return "\n".join([block.title, *aligned(rows), *(f"  ! {note}" for note in notes)])
+        yield f"disturbed: other programs took up to {disturbed:.0%} of a core; ratios may hold, absolutes do not"
+
+
+def _keys(block: Block, table: Medians, failed: Mapping[Key, Failure]) -> list[Key]:
+    """By size and variant as they were measured, the block's peers in their order."""
+    tried = [key for key in [*table, *failed] if key.case == block.case]
+    groups = dict.fromkeys((key.size, key.variant) for key in tried)
+    keys = [Key(block.case, peer, size, variant) for size, variant in groups for peer in block.peers]
+    return [key for key in keys if key in tried]
+
+
+def _label(key: Key) -> str:
+    return " ".join(filter(None, (f"{key.size:,}", key.variant)))
 
 
 def _cells(block: Block, values: Mapping[str, float]) -> list[str]:
