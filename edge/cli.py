@@ -18,6 +18,7 @@ from typing import Any
 from edge.commands import publish
 from edge.config import EdgeSettings, Secret, Settings
 from edge.config.crosscheck_grip import CALLBACKS_ONLY, GRIP_ONLY
+from edge.config.crosscheck_xmpp import CLIENTS_ONLY
 from edge.config.loader import load
 from edge.config.schema import CONFIG_VARIABLE, FLAGS
 from edge.config.urls import without_userinfo
@@ -220,6 +221,10 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _group("[grip]", "grip", settings.grip, settings.sources)
     for index, publisher in enumerate(settings.publishers):
         yield from _group("[[publisher]]", f"publisher[{index}]", publisher, settings.sources)
+    for index, server in enumerate(settings.xmpp):
+        key = f"xmpp[{index}]"
+        silent = {f"{key}.{field}" for field in CLIENTS_ONLY if server.is_component}
+        yield from _group("[[xmpp]]", key, server, settings.sources, silent)
 
 
 def _group(
@@ -231,7 +236,7 @@ def _group(
     nested: list[tuple[str, str, Any]] = []
     for field in dataclasses.fields(group):
         place, value = f"{key}.{field.name}", getattr(group, field.name)
-        if place in silent:
+        if place in silent or value is None:
             continue
         if dataclasses.is_dataclass(value) and not isinstance(value, Secret):
             nested.append((f"[{inside}.{field.name}]", place, value))

@@ -13,6 +13,7 @@ from edge.config.groups import (
     Settings,
     TargetSettings,
     TimeoutSettings,
+    XmppSettings,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "Settings",
     "TargetSettings",
     "TimeoutSettings",
+    "XmppSettings",
 ]

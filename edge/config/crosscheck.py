@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edge.config.addresses import parse_address
 from edge.config.crosscheck_grip import grip_contradictions, grip_oddities
+from edge.config.crosscheck_xmpp import xmpp_contradictions, xmpp_oddities
 from edge.config.groups import RouteSettings, Secret, Settings
 from edge.errors import ConfigError
 
@@ -29,6 +30,7 @@ def contradictions(settings: Settings, where: Where) -> Iterator[Contradiction]:
     yield from _routes(settings, where)
     yield from _channels(settings, where)
     yield from grip_contradictions(settings, where)
+    yield from xmpp_contradictions(settings, where)
 
 
 def oddities(settings: Settings, where: Where) -> Iterator[str]:
@@ -47,6 +49,10 @@ def oddities(settings: Settings, where: Where) -> Iterator[str]:
     for index, publisher in enumerate(settings.publishers):
         yield from _short([publisher.key], f"publisher[{index}].key", where)
     yield from grip_oddities(settings, where)
+    for index, server in enumerate(settings.xmpp):
+        if server.component_secret is not None:
+            yield from _short([server.component_secret], f"xmpp[{index}].component_secret", where)
+    yield from xmpp_oddities(settings, where)
 
 
 def _short(secrets: Sequence[Secret], key: str, where: Where) -> Iterator[str]:

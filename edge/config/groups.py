@@ -277,6 +277,61 @@ class PublisherSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class XmppSettings:
+    """One XMPP server: where links to addresses of its domain go, and how they are kept."""
+
+    domain: str
+    """Of the addresses; also what the server's certificate must be for, whatever `host` is."""
+    host: str = ""
+    """Name or IP address. Empty: as DNS says (SRV records of xmpp-client or xmpps-client), else the domain itself; for
+    a component the domain itself."""
+    port: int = 0
+    """0: that of the SRV record, or the usual: 5222, with direct TLS 5223, of components 5347."""
+    tls: Literal["starttls", "direct", "none"] = "starttls"
+    """``direct``: from the first byte (XEP-0368). ``none`` is for a server on this machine, and what components have
+    when nothing is said: they know no STARTTLS."""
+    plaintext: bool = False
+    """``tls = "none"`` may cross a network, which must be trusted."""
+    plain_without_tls: bool = False
+    """Passwords and tokens may be sent as they are without TLS. False: only what proves a password (SCRAM)."""
+    ca_file: str = ""
+    """PEM file of the authorities to trust; empty: those of the system."""
+    client_cert: str = ""
+    """Certificate (PEM file) to log in with by SASL EXTERNAL, and its key."""
+    client_key: str = ""
+    logins_per_s: float = 200.0
+    """Logins and resumptions a second, per edge process; 0: no limit. A login costs servers 2 to 3 ms of CPU: 200 keeps
+    half of one core free for those who are there."""
+    component_secret: Secret | None = None
+    """Makes it the connection of a component (XEP-0114), one for all addresses of the domain."""
+    resume_s: int = 600
+    """How long the server is asked to keep a stream whose connection is lost. Servers have their own maximum (Prosody
+    600, ejabberd 300)."""
+    negotiation_s: float = 30.0
+    """From connecting to the end of the login. A server that restarts with thousands of users takes seconds."""
+    silence_s: float = 120.0
+    """After this long without a byte the server is asked whether it is there: under the five minutes after which NATs
+    forget connections."""
+    answer_s: float = 30.0
+    """And after this long without an answer the connection is lost."""
+    stanza_bytes: int = 262_144
+    """Largest stanza from the server, as packaged servers take it from users. More ends the stream."""
+    iq_reply_s: float = 20.0
+    """How long a request to a link waits for the backend's answer. Then the edge answers: service-unavailable."""
+
+    @property
+    def is_component(self) -> bool:
+        return self.component_secret is not None
+
+    @property
+    def usual_port(self) -> int:
+        """Where it listens when neither `port` nor DNS says."""
+        if self.is_component:
+            return 5347
+        return 5223 if self.tls == "direct" else 5222
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """The process as a whole."""
 
@@ -287,6 +342,9 @@ class EdgeSettings:
     data_dir: str = ".data"
     workers: int = 1
     control_tokens: Sequence[Secret] = ()
+    link_keys: Sequence[Secret] = ()
+    """Seal the credentials of XMPP links at rest, newest first: base64 of 32 bytes, or a passphrase. Empty, with the
+    embedded Redis: a file ``link.key`` made in data_dir."""
     max_connections: int = 100_000
     """Client connections per process. More: 503."""
     handshakes_per_s: float = 0
@@ -295,7 +353,7 @@ class EdgeSettings:
     """After readiness fails and before the listener closes: time for load balancers to notice."""
     drain_window_s: float = 10.0
     """Closing clients is spread over this long, so that their reconnects are."""
-    lease_s: float = 10.0
+    lease_s: float = 5.0
     """An edge that has not renewed its lease for this long is dead to the others."""
     store_wait_s: float = 5.0
     """How long a command waits for Redis before it is refused."""
@@ -321,6 +379,7 @@ class Settings:
     channels: Sequence[ChannelSettings] = ()
     grip: GripSettings = field(default_factory=GripSettings)
     publishers: Sequence[PublisherSettings] = ()
+    xmpp: Sequence[XmppSettings] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     """Dotted key → where its value came from, for `holdfast check --show`."""
     warnings: Sequence[str] = ()

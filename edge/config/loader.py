@@ -8,7 +8,7 @@ read in `edge.config.reading`, the rules between settings in `edge.config.crossc
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,11 +28,13 @@ from edge.config.groups import (
     Settings,
     TargetSettings,
     TimeoutSettings,
+    XmppSettings,
 )
 from edge.config.reading import MISSING, Reading
 from edge.config.schema import (
     CATCH_ALL,
     CHANNEL,
+    CONFIG_VARIABLE,
     EDGE,
     FLAGS,
     GRIP,
@@ -42,6 +44,7 @@ from edge.config.schema import (
     TABLES,
     TARGET,
     VARIABLES,
+    XMPP,
 )
 from edge.config.toml_lines import Path
 from edge.config.urls import secrets_in
@@ -75,14 +78,15 @@ def load(argv_overrides: Mapping[str, object], env: Mapping[str, str], config_pa
             reading.errors.append(error)
     if reading.errors:
         raise ConfigErrors(reading.errors)
-    warnings = (*_strange_variables(env), *settings.warnings, *oddities(settings, reading.where))
+    warnings = (*_strange_variables(env, reading.variables), *settings.warnings, *oddities(settings, reading.where))
     return replace(settings, warnings=warnings)
 
 
 def secret_values(settings: Settings) -> tuple[Secret, ...]:
     """Every secret value in `settings`, for the log's mask."""
-    found = [*settings.edge.control_tokens, *secrets_in(settings.edge.redis)]
+    found = [*settings.edge.control_tokens, *settings.edge.link_keys, *secrets_in(settings.edge.redis)]
     found.extend(publisher.key for publisher in settings.publishers)
+    found.extend(server.component_secret for server in settings.xmpp if server.component_secret is not None)
     for route in settings.routes:
         found.extend(route.secrets)
     keys = [settings.grip.sig_key, *(route.grip.sig_key for route in settings.routes)]
@@ -103,6 +107,7 @@ def _settings(reading: Reading, document: Mapping[str, Any], given: Given) -> Se
     publishers = [
         _publisher(reading, *place) for place in reading.sections(document.get("publisher", []), ("publisher",))
     ]
+    servers = [_xmpp(reading, *place) for place in reading.sections(document.get("xmpp", []), ("xmpp",))]
     catch_all: dict[str, tuple[object, str]] = {}
     for key, text, source in given:
         value = reading.from_text(key, text, source)
@@ -127,6 +132,7 @@ def _settings(reading: Reading, document: Mapping[str, Any], given: Given) -> Se
         channels=tuple(channels),
         grip=grip,
         publishers=tuple(publisher for publisher in publishers if publisher is not None),
+        xmpp=tuple(server for server in servers if server is not None),
         warnings=warnings,
     )
 
@@ -172,6 +178,15 @@ def _publisher(reading: Reading, table: Mapping[str, Any], path: Path) -> Publis
         if field not in table:
             reading.missing(path, field, allowed)
     return PublisherSettings(**fields) if len(fields) == len(PUBLISHER) else None
+
+
+def _xmpp(reading: Reading, table: Mapping[str, Any], path: Path) -> XmppSettings | None:
+    fields = reading.table(table, XMPP, path)
+    if "domain" not in table:
+        reading.missing(path, "domain", "the domain of the addresses that links have, such as chat.example")
+    if "component_secret" in table and "tls" not in table:
+        fields["tls"] = "none"
+    return XmppSettings(**fields) if "domain" in fields else None
 
 
 def _catch_all(reading: Reading, routes: list[dict[str, Any]], given: Mapping[str, tuple[object, str]]) -> None:
@@ -244,13 +259,13 @@ def _touches(wrong: str, key: str) -> bool:
     return wrong == key or wrong.startswith((f"{key}[", f"{key}.")) or key.startswith((f"{wrong}[", f"{wrong}."))
 
 
-def _strange_variables(env: Mapping[str, str]) -> list[str]:
-    """Variables that look like a slip of the pen. Others are left alone: secrets have names of their own, and
+def _strange_variables(env: Mapping[str, str], named: Collection[str]) -> list[str]:
+    """Variables that look like a slip of the pen. Others are left alone: those `named` by a setting are used, and
     Kubernetes adds HOLDFAST_PORT and the like for a service called holdfast."""
-    known = [*VARIABLES, "HOLDFAST_CONFIG"]
+    known = [*VARIABLES, CONFIG_VARIABLE]
     found = []
     for variable in sorted(env):
-        if not variable.startswith("HOLDFAST_") or variable in known:
+        if not variable.startswith("HOLDFAST_") or variable in known or variable in named:
             continue
         close = difflib.get_close_matches(variable, known, n=1, cutoff=0.93)
         if close:

@@ -29,6 +29,8 @@ class Reading:
         self.errors: list[ConfigError] = []
         self.sources: dict[str, str] = {}
         self.file = ""
+        self.variables: set[str] = set()
+        """Named by ``env:NAME``."""
         self._env = env
         self._lines: KeyLines | None = None
 
@@ -83,6 +85,8 @@ class Reading:
         if isinstance(kind, ListOf) and isinstance(raw, list) and len(raw) >= kind.least:
             values = [self.read(kind.item, item, f"{key}[{index}]", source) for index, item in enumerate(raw)]
             return MISSING if any(value is MISSING for value in values) else tuple(values)
+        if isinstance(raw, str) and raw.startswith("env:"):
+            self.variables.add(raw.removeprefix("env:"))
         try:
             return kind.read(raw, self._env)
         except Wrong as wrong:

@@ -20,6 +20,7 @@ from edge.config.groups import (
     RouteSettings,
     TargetSettings,
     TimeoutSettings,
+    XmppSettings,
 )
 from edge.config.kinds import (
     ADDRESS,
@@ -38,6 +39,7 @@ from edge.config.kinds import (
     name,
 )
 from edge.config.urls import BACKEND, CALLBACK_PATH, ORIGIN, RELEASE_URL, ROUTE_HOST, ROUTE_PATH, RedisUrl
+from edge.config.xmpp_kinds import XMPP_DOMAIN, XMPP_HOST, LinkKey
 
 Table = Mapping[str, Kind]
 
@@ -65,6 +67,7 @@ EDGE: Table = {
     "data_dir": FOLDER,
     "workers": _count(1, 256, "processes"),
     "control_tokens": ListOf(SecretValue()),
+    "link_keys": ListOf(LinkKey()),
     "max_connections": _count(1, unit="connections"),
     "handshakes_per_s": Number(0, _MANY, "handshakes a second", zero="no limit"),
     "drain_delay_s": _seconds("at once"),
@@ -176,6 +179,26 @@ GRIP: Table = {
     "zmq_sub": ZMQ_ADDRESS,
 }
 PUBLISHER: Table = {"name": NOT_EMPTY, "key": PublisherKey()}
+XMPP: Table = {
+    "domain": XMPP_DOMAIN,
+    "host": XMPP_HOST,
+    "port": _count(0, 65_535, zero="the usual one"),
+    "tls": OneOf(("starttls", "direct", "none")),
+    "plaintext": Flag(),
+    "plain_without_tls": Flag(),
+    "ca_file": FILE,
+    "client_cert": FILE,
+    "client_key": FILE,
+    "logins_per_s": Number(0, _MANY, "logins a second", zero="no limit"),
+    "component_secret": SecretValue(),
+    "resume_s": _count(1, _DAY, "seconds"),
+    "negotiation_s": _seconds(high=3_600),
+    "silence_s": _seconds(high=3_600),
+    "answer_s": _seconds(high=3_600),
+    # RFC 6120 §13.12: no peer may be held to less.
+    "stanza_bytes": _count(10_000, _GIB, "bytes"),
+    "iq_reply_s": _seconds(high=3_600),
+}
 GROUPS: Mapping[type, Table] = {
     EdgeSettings: EDGE,
     LimitSettings: LIMITS,
@@ -187,6 +210,7 @@ GROUPS: Mapping[type, Table] = {
     ChannelSettings: CHANNEL,
     GripSettings: GRIP,
     PublisherSettings: PUBLISHER,
+    XmppSettings: XMPP,
 }
 TABLES: Mapping[str, str] = {
     "edge": "[edge]",
@@ -195,6 +219,7 @@ TABLES: Mapping[str, str] = {
     "channel": "[[channel]]",
     "grip": "[grip]",
     "publisher": "[[publisher]]",
+    "xmpp": "[[xmpp]]",
 }
 """Tables of a settings file → how they are written."""
 

@@ -158,7 +158,7 @@ class _Supervisor:
         """Read the settings again. Wrong ones are logged and change nothing. `changed`: take them over even when they
         say nothing new."""
         try:
-            new = _merged(self._settings, self._program.reload())
+            new = _merged(self._settings, self._program.reload(), embedded=self._program.redis is not None)
         except HoldfastError as error:
             _log.error("the settings were not reloaded, the old ones stay in force:\n%s", error)
             return
@@ -270,8 +270,11 @@ class _Supervisor:
             _log.exception("the routes file could not be taken over")
 
 
-def _merged(old: Settings, new: Settings) -> Settings:
-    """`new`, with what only a restart can change taken from `old`. Raises `ConfigErrors` when that does not fit."""
+def _merged(old: Settings, new: Settings, *, embedded: bool) -> Settings:
+    """`new`, with what only a restart can change taken from `old`. Raises `ConfigErrors` when that does not fit.
+
+    `embedded`: the Redis in force is ours, and its URL nobody's setting.
+    """
     kept = {name: getattr(old.edge, name) for name in FIXED}
     # With the embedded Redis the URL in force is not one of the file's.
     changed = [name for name in FIXED if name != "redis" and getattr(new.edge, name) != kept[name]]
@@ -280,7 +283,8 @@ def _merged(old: Settings, new: Settings) -> Settings:
     for name in changed:
         _log.warning("edge.%s has changed, which takes effect at the next start only", name)
     merged = replace(new, edge=replace(new.edge, **kept))
-    wrong = [error for error, _ in contradictions(merged, lambda key: new.sources.get(key, "default"))]
+    judged = replace(merged, edge=replace(merged.edge, redis="")) if embedded else merged
+    wrong = [error for error, _ in contradictions(judged, lambda key: new.sources.get(key, "default"))]
     if wrong:
         raise ConfigErrors(wrong)
     return merged

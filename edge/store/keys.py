@@ -10,7 +10,8 @@ hf:{edges}        zset: edge → lease expiry, ms   hf:{edges}:info, :claims, :b
 hf:x:{link}       hash: the link's row            hf:xe:{link}      list: events that wait for the backend
 hf:xu:{link}      list: stanzas without an ack    hf:xq:{link}      hash: iq requests without an answer
 hf:xf:{link}      fence of an earlier life        hf:xa:{link}:<id> an action's idempotency key
-hf:l:{edge}       set: links the edge owns        hf:{links}:free   set: "<fence> <link>" of released links
+hf:xp:{link}      list: events laid aside         hf:l:{edge}       set: links the edge owns
+hf:{links}:free   set: "<fence> <link>" of released links
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class Keys:
 
     def link_action(self, link: str, action_id: str) -> str:
         return f"{self._prefix}xa:{{{tag(link)}}}:{action_id}"
+
+    def link_parked(self, link: str) -> str:
+        return f"{self._prefix}xp:{{{tag(link)}}}"
 
     def links_of(self, edge: str) -> str:
         return f"{self._prefix}l:{{{tag(edge)}}}"

@@ -10,11 +10,11 @@ from edge.store.links_base import ROW_VERSION, HeldLink, IqEntry, LinkRow, Save,
 from edge.store.rows import dump, load
 
 STATE = "st:"
-_TEXTS = {"app", "route", "release", "jid", "owner", "sm_id", "location", "phase", "bound_jid", "last_mam_id"}
+_TEXTS = {"app", "route", "release", "jid", "owner", "sm_id", "location", "phase", "bound_jid", "last_mam_id", "pinned"}
 _NUMBERS = {
     "fence": "fence", "stream": "stream", "sm_max": "sm_max_s", "h_in": "h_in", "out_base": "out_base",
     "out_n": "out_n", "seq": "seq", "done": "done", "in_bytes": "event_bytes", "out_bytes": "stanza_bytes",
-    "lost_at": "lost_at", "detached_at": "detached_at",
+    "lost_at": "lost_at", "detached_at": "detached_at", "state_version": "state_version",
 }  # fmt: skip
 """Field in Redis → of `LinkRow`. Scripts know most of them."""
 _BYTES = {"presence", "credentials"}
@@ -67,7 +67,18 @@ def from_stored(link: str, flat: Sequence[bytes]) -> LinkRow | None:
 def saved(save: Save) -> tuple[list[Any], list[str]]:
     """(field, value, …; fields to delete). Raises ValueError or TypeError."""
     fields: list[Any] = []
-    for name in ("phase", "bound_jid", "lost_at", "detached_at", "presence", "last_mam_id", "credentials", "release"):
+    for name in (
+        "phase",
+        "bound_jid",
+        "lost_at",
+        "detached_at",
+        "presence",
+        "last_mam_id",
+        "credentials",
+        "release",
+        "pinned",
+        "state_version",
+    ):
         value = getattr(save, name)
         if value is not None:
             fields += (name, value)

@@ -16,6 +16,7 @@ from edge.errors import FenceRefused, StoreError, StoreRefused
 from edge.store import link_rows
 from edge.store.keys import Keys
 from edge.store.links_base import (
+    PARKED,
     ROW_VERSION,
     Action,
     Begun,
@@ -53,6 +54,7 @@ from edge.store.sessions import nothing
 from edge.store.wire import Reply
 
 Decode = Callable[[Reply], Any]
+PARKED_S = 7 * 86_400
 
 
 class Links:
@@ -80,9 +82,11 @@ class Links:
         args: list[Any] = [before, bounds.stanzas, bounds.stanza_bytes, len(outgoing)]
         try:
             for each in outgoing:
-                if action_id := each.stanza.action_id:
+                action_id = each.stanza.action_id
+                remembered = bool(action_id) and not action_id.startswith("~")
+                if remembered:
                     actions.append(keys.link_action(hold.link, action_id))
-                args += (len(actions) if action_id else 0, link_rows.stanza_to_stored(each.stanza))
+                args += (len(actions) if remembered else 0, link_rows.stanza_to_stored(each.stanza))
                 args += ("", "") if each.iq is None else (each.iq.key, link_rows.iq_to_stored(each.iq))
         except (TypeError, ValueError) as error:
             return self._router.refused(StoreRefused(f"send: {error}"))
@@ -129,12 +133,12 @@ class Links:
         bounds, events = self._bounds, change.events
         room = (0, 0) if change.urgent else (bounds.events, bounds.event_bytes)
         if change.replace is None and change.save is None and not change.iq_set and not change.iq_done:
-            return (change.first_seq, *room, len(events), *events)  # what nearly all are
+            return (change.first_seq, *room, change.done, len(events), *events)  # what nearly all are
         fields, gone = link_rows.saved(change.save) if change.save is not None else ([], [])
         replaced = [part for pair in (change.replace or {}).items() for part in pair]
         iqs = [part for entry in change.iq_set for part in (entry.key, link_rows.iq_to_stored(entry))]
         return (
-            change.first_seq, *room, len(events), *events, len(replaced), *replaced, len(fields), *fields,
+            change.first_seq, *room, change.done, len(events), *events, len(replaced), *replaced, len(fields), *fields,
             len(gone), *gone, len(iqs), *iqs, len(change.iq_done), *change.iq_done,
         )  # fmt: skip
 
@@ -257,6 +261,16 @@ class Links:
         )
         return asyncio.get_running_loop().create_task(_last(listed, written))
 
+    def park(self, link: str, event: bytes) -> Future[None]:
+        key = self._keys.link_parked(link)
+        for command in (("LTRIM", key, 1 - PARKED, -1), ("EXPIRE", key, PARKED_S)):
+            self._router.send(command, key, nothing, repeatable=True).add_done_callback(_unread)
+        return self._router.send(("RPUSH", key, event), key, nothing, repeatable=True)
+
+    def parked(self, link: str) -> Future[Sequence[bytes]]:
+        key = self._keys.link_parked(link)
+        return self._router.send(("LRANGE", key, 0, -1), key, repeatable=True)
+
     # ------------------------------------------------------------------ lists
 
     def links_of(self, edge: str, limit: int) -> Future[Sequence[str]]:
@@ -287,6 +301,11 @@ class Links:
     def _unfree(self, freed: Freed) -> Future[None]:
         key = self._keys.free_links
         return self._router.send(("SREM", key, _entry(freed)), key, nothing, repeatable=True)
+
+
+def _unread(answer: Future[Any]) -> None:
+    """What fails here is tried again with the next event."""
+    answer.cancelled() or answer.exception()
 
 
 def _entry(freed: Freed) -> str:

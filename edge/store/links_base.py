@@ -36,6 +36,8 @@ from typing import Any, Protocol
 
 from edge.facts import fact
 
+PARKED = 1_000
+"""Events laid aside for one link."""
 ROW_VERSION = 1
 """Of what is stored. An edge does not claim a row of a newer one: it would lose what it does not know."""
 
@@ -108,6 +110,8 @@ class Save:
     credentials: bytes | None = field(default=None, repr=False)
     attached: Sequence[str] | None = None
     release: str | None = None
+    pinned: str | None = None
+    state_version: int | None = None
     state_set: Mapping[str, Any] = field(default_factory=dict)
     state_unset: Sequence[str] = ()
 
@@ -116,12 +120,14 @@ class Save:
 class Change:
     """What goes along with a command, in the same script.
 
-    `events` get `first_seq` and the numbers after it. `replace`: seq → new content of an event that waits and was not
-    handed out (coalescing). `iq_done`: keys of entries that are answered or timed out."""
+    `events` get `first_seq` and the numbers after it. `done`: the backend has accepted the events up to this seq.
+    `replace`: seq → new content of an event that waits and was not handed out (coalescing). `iq_done`: keys of entries
+    that are answered or timed out."""
 
     first_seq: int = 0
     events: Sequence[bytes] = ()
     urgent: bool = False
+    done: int = 0
     replace: Mapping[int, bytes] | None = None
     save: Save | None = None
     iq_set: Sequence[IqEntry] = ()
@@ -205,6 +211,9 @@ class LinkRow:
     """Sealed; the store never sees inside."""
     attached: Sequence[str] = ()
     """Client sessions."""
+    pinned: str = ""
+    """The release that the link is kept on."""
+    state_version: int = 0
     state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -298,7 +307,9 @@ class LinkStore(Protocol):
     def send(self, hold: Hold, before: int, outgoing: Sequence[Outgoing], change: Change | None = None) -> Future[Sent]:
         """Keep stanzas that are about to be sent. `before` is the place of the last one kept on this stream. An action
         id that was used within 24 h is a repeat: no stanza is kept for it. The change is carried out unless all of
-        them are repeats; so send an action alone that changes something."""
+        them are repeats and it has no news of `done`; so send an action alone that changes something. Ids that begin
+        with ``~`` are not remembered (what they name is done with the event it answers, in one write), those with
+        ``^`` for ten minutes (the edge's own, for actions that may be passed on twice)."""
         ...
 
     def acked(self, hold: Hold, h: int, change: Change | None = None) -> Future[int]:
@@ -327,6 +338,15 @@ class LinkStore(Protocol):
     def disconnect(self, hold: Hold, *, drop: bool = False) -> Future[None]:
         """Delete the link, for good. `OutOfStep` while events wait, unless they are to be dropped. Its action ids are
         remembered on. Repeatable."""
+        ...
+
+    def park(self, link: str, event: bytes) -> Future[None]:
+        """Lay an event aside that no backend takes, for people to look at. The newest `PARKED` are kept for a week. At
+        least once: repeat it, then have the event `accepted`."""
+        ...
+
+    def parked(self, link: str) -> Future[Sequence[bytes]]:
+        """What was laid aside, oldest first."""
         ...
 
     def restore(self, held: HeldLink, events: Sequence[WaitingEvent]) -> Future[Restored]:

@@ -24,6 +24,7 @@ from edge.config.groups import (
     Secret,
     TargetSettings,
     TimeoutSettings,
+    XmppSettings,
 )
 from edge.config.schema import FLAGS, ROUTE_GROUPS
 from edge.protocol.callbacks.check import CLOSE_CODES
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type] = {
     "[[channel]]": ChannelSettings,
     "[grip]": GripSettings,
     "[[publisher]]": PublisherSettings,
+    "[[xmpp]]": XmppSettings,
 }
 
 
@@ -59,7 +61,7 @@ def shown(field: Field[Any]) -> str:
     match field.default:
         case _ if field.default is MISSING or field.name == "backend":
             return "required"
-        case "" | ():
+        case "" | () | None:
             return "none"
         case Secret(value):
             return f'`"{value}"`'

@@ -48,14 +48,14 @@ for _, index in ipairs(places) do
   redis.call('RPUSH', KEYS[3], ARGV[index])
 end
 for key, mark in pairs(marks) do
-  redis.call('SET', key, mark, 'EX', 86400)
+  redis.call('SET', key, mark, 'EX', string.find(key, '}:^', 1, true) and 600 or 86400)
 end
 for i = 1, count do
   if answer[i] >= 0 and ARGV[7 + 4 * i] ~= '' then
     redis.call('HSET', KEYS[4], ARGV[7 + 4 * i], ARGV[8 + 4 * i])
   end
 end
-if given == 0 and count > 0 then
+if given == 0 and count > 0 and upto == done then
   -- Repeats alone: what they changed was changed then.
   return {{seq, done, in_bytes}, answer}
 end

@@ -28,6 +28,7 @@ from edge.config.schema import (
     TARGET,
     TIMEOUTS,
     VARIABLES,
+    XMPP,
     kind_of,
 )
 from edge.errors import ConfigErrors
@@ -70,7 +71,7 @@ def test_the_tables_and_the_groups_name_the_same_settings() -> None:
 def test_every_default_is_accepted_by_its_own_rule() -> None:
     for group, table in GROUPS.items():
         for field in dataclasses.fields(group):
-            if field.name in table and field.default not in (dataclasses.MISSING, ""):
+            if field.name in table and field.default not in (dataclasses.MISSING, "", None):
                 default = list(field.default) if isinstance(field.default, tuple) else field.default
                 default = default.value if isinstance(default, Secret) else default
                 read = table[field.name].read(default, {})
@@ -489,7 +490,8 @@ TABLES = {
     "route[0].target[1]": (TARGETS_TOML + "{}", set(TARGET)),
     "grip": ("[grip]\n{}" + ROUTE_TOML, set(GRIP)),
     "publisher[0]": (ROUTE_TOML + '[[publisher]]\nname = "a"\nkey = "b"\n{}', set(PUBLISHER)),
-    "": ("{}" + ROUTE_TOML, {"edge", "route", "channel", "grip", "publisher"}),
+    "xmpp[0]": (ROUTE_TOML + '[[xmpp]]\ndomain = "a.example"\n{}', set(XMPP)),
+    "": ("{}" + ROUTE_TOML, {"edge", "route", "channel", "grip", "publisher", "xmpp"}),
 }
 
 
