@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from unittest.mock import patch
 
@@ -273,7 +273,7 @@ class Backlogs(RuleBasedStateMachine):
 
         self.answers.append(stored)
 
-    def put_back(self, news: list[tuple[int, LinkEvent]], replaced: dict[int, LinkEvent]) -> None:
+    def put_back(self, news: Sequence[tuple[int, LinkEvent]], replaced: Mapping[int, LinkEvent]) -> None:
         self.flushing = False
         self.backlog.put_back(news, replaced)
 
@@ -336,7 +336,7 @@ class Backlogs(RuleBasedStateMachine):
     def memory_is_bounded_and_has_no_hole(self) -> None:
         memory = [seq for seq, _ in self.backlog.in_memory()]
         if memory:
-            assert memory[-1] >= self.backlog.kept
+            assert memory[-1] == self.backlog.kept
             assert memory == list(range(memory[0], memory[-1] + 1))
         assert len(self.backlog._window) <= link_backlog.WINDOW + 5
         assert self.backlog.waiting == self.backlog.seq - self.backlog.done
