@@ -4,6 +4,8 @@ Each function returns one action as a typed dict, or raises `ActionError` naming
 the whole result, close the session and could only say so in its log. `session` aims an action at another session
 (None: the event's own), `id` is an idempotency key, remembered by the edge for 24 h.
 
+Orders for XMPP links (``xmpp_…``) are made in `backend_sdk.xmpp_actions` and stand here as well.
+
 Bytes stay bytes here; `backend_sdk.wire` writes them as ``{"b64": …}`` where the encoding is JSON.
 
 Source: edge/protocol/callbacks/SPEC.md, "The answer".
@@ -15,21 +17,28 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict
 
+from backend_sdk.arguments import Common, checked_name, checked_text, set_common
 from backend_sdk.errors import ActionError, Headers, StateError
-from backend_sdk.values import NAME_CHARS, check_value, is_name, is_text
+from backend_sdk.values import check_value, is_text
+from backend_sdk.xmpp_actions import LinkAction
+from backend_sdk.xmpp_actions import xmpp_attach as xmpp_attach
+from backend_sdk.xmpp_actions import xmpp_connect as xmpp_connect
+from backend_sdk.xmpp_actions import xmpp_credentials as xmpp_credentials
+from backend_sdk.xmpp_actions import xmpp_detach as xmpp_detach
+from backend_sdk.xmpp_actions import xmpp_disconnect as xmpp_disconnect
+from backend_sdk.xmpp_actions import xmpp_get as xmpp_get
+from backend_sdk.xmpp_actions import xmpp_iq as xmpp_iq
+from backend_sdk.xmpp_actions import xmpp_iq_reply as xmpp_iq_reply
+from backend_sdk.xmpp_actions import xmpp_presence as xmpp_presence
+from backend_sdk.xmpp_actions import xmpp_send as xmpp_send
+from backend_sdk.xmpp_actions import xmpp_send_xml as xmpp_send_xml
+from backend_sdk.xmpp_actions import xmpp_suspend as xmpp_suspend
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, obs-text included
 _CLOSE_CODES = frozenset({1000, 1008, 1011, 1012, 1013})
 _REASON_BYTES = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, two of them the code
 _LONGEST_TIMER_MS = 10 * 366 * 86_400_000
-
-
-class Common(TypedDict, total=False):
-    """What every action may carry."""
-
-    session: str
-    id: str
 
 
 class Accept(Common, total=False):
@@ -105,7 +114,8 @@ class Pin(Common, total=False):
 
 Action = (
     Accept | Reject | Send | CloseSession | Subscribe | Unsubscribe | Publish | Identify | SetTimer | CancelTimer | Pin
-)
+    | LinkAction
+)  # fmt: skip
 
 
 def accept(
@@ -119,7 +129,7 @@ def accept(
         action["subprotocol"] = subprotocol
     if headers:
         action["headers"] = _headers(headers)
-    _common(action, session, id)
+    set_common(action, session, id)
     return action
 
 
@@ -136,10 +146,10 @@ def reject(
         raise ActionError("status", f"must be 400–599, not {status!r}")
     action: Reject = {"type": "reject", "status": status}
     if text != "":
-        action["text"] = _text("text", text)
+        action["text"] = checked_text("text", text)
     if headers:
         action["headers"] = _headers(headers)
-    _common(action, session, id)
+    set_common(action, session, id)
     return action
 
 
@@ -153,7 +163,7 @@ def send(payload: str | bytes, *, session: str | None = None, id: str | None = N
     else:
         action = {"type": "send", **_payload(payload)}  # type: ignore[typeddict-item]
     if session is not None or id is not None:
-        _common(action, session, id)
+        set_common(action, session, id)
     return action
 
 
@@ -164,10 +174,10 @@ def close(code: int = 1000, reason: str = "", *, session: str | None = None, id:
         raise ActionError("code", f"must be 1000, 1008, 1011–1013 or 3000–4999, not {code!r}")
     action: CloseSession = {"type": "close", "code": code}
     if reason != "":
-        if len(_text("reason", reason).encode()) > _REASON_BYTES:
+        if len(checked_text("reason", reason).encode()) > _REASON_BYTES:
             raise ActionError("reason", f"must be at most {_REASON_BYTES} bytes of UTF-8")
         action["reason"] = reason
-    _common(action, session, id)
+    set_common(action, session, id)
     return action
 
 
@@ -180,17 +190,17 @@ def subscribe(
 ) -> Subscribe:
     """Subscribe to a channel. `since` (offset, epoch), say a `Position`: first what was missed, then live, with no
     gap and no repeat; where that is impossible a `gap` event follows."""
-    action: Subscribe = {"type": "subscribe", "channel": _name("channel", channel)}
+    action: Subscribe = {"type": "subscribe", "channel": checked_name("channel", channel)}
     if since is not None:
         action["since"] = _since(since)
-    _common(action, session, id)
+    set_common(action, session, id)
     return action
 
 
 def unsubscribe(channel: str, *, session: str | None = None, id: str | None = None) -> Unsubscribe:
     """Leave a channel; harmless when not subscribed."""
-    action: Unsubscribe = {"type": "unsubscribe", "channel": _name("channel", channel)}
-    _common(action, session, id)
+    action: Unsubscribe = {"type": "unsubscribe", "channel": checked_name("channel", channel)}
+    set_common(action, session, id)
     return action
 
 
@@ -204,19 +214,19 @@ def publish(
 ) -> Publish:
     """Publish to a channel's subscribers, on every edge. `id` de-duplicates per channel; with `except_self` the acting
     session does not get it."""
-    action: Publish = {"type": "publish", "channel": _name("channel", channel), **_payload(payload)}  # type: ignore[typeddict-item]
+    action: Publish = {"type": "publish", "channel": checked_name("channel", channel), **_payload(payload)}  # type: ignore[typeddict-item]
     if type(except_self) is not bool:
         raise ActionError("except_self", f"must be True or False, not {except_self!r}")
     if except_self:
         action["except_self"] = True
-    _common(action, session, id)
+    set_common(action, session, id)
     return action
 
 
 def identify(user: str | None, *, session: str | None = None, id: str | None = None) -> Identify:
     """Say who the session's user is; None takes it back."""
-    action: Identify = {"type": "identify", "user": None if user is None else _name("user", user)}
-    _common(action, session, id)
+    action: Identify = {"type": "identify", "user": None if user is None else checked_name("user", user)}
+    set_common(action, session, id)
     return action
 
 
@@ -225,55 +235,34 @@ def timer(name: str, after_ms: int, data: Any = None, *, session: str | None = N
     value that comes back with the event."""
     if type(after_ms) is not int or not 0 <= after_ms <= _LONGEST_TIMER_MS:
         raise ActionError("after_ms", f"must be a whole number of milliseconds, 0 to ten years, not {after_ms!r}")
-    action: SetTimer = {"type": "timer", "name": _name("name", name), "after_ms": after_ms}
+    action: SetTimer = {"type": "timer", "name": checked_name("name", name), "after_ms": after_ms}
     if data is not None:
         try:
             check_value(data, "data")
         except StateError as error:
             raise ActionError(error.path, error.problem) from None
         action["data"] = data
-    _common(action, session, id)
+    set_common(action, session, id)
     return action
 
 
 def cancel_timer(name: str, *, session: str | None = None, id: str | None = None) -> CancelTimer:
     """Forget a timer; harmless when there is none."""
-    action: CancelTimer = {"type": "cancel_timer", "name": _name("name", name)}
-    _common(action, session, id)
+    action: CancelTimer = {"type": "cancel_timer", "name": checked_name("name", name)}
+    set_common(action, session, id)
     return action
 
 
 def pin(release: str | None, *, session: str | None = None, id: str | None = None) -> Pin:
     """Keep the session on a release (a SHA); None lets it follow its route's policy again."""
-    action: Pin = {"type": "pin", "release": None if release is None else _name("release", release)}
-    _common(action, session, id)
+    action: Pin = {"type": "pin", "release": None if release is None else checked_name("release", release)}
+    set_common(action, session, id)
     return action
-
-
-def _common(action: Common, session: str | None, id: str | None) -> None:
-    if session is not None:
-        action["session"] = _name("session", session)
-    if id is not None:
-        action["id"] = _name("id", id)
-
-
-def _name(field: str, value: str) -> str:
-    if not is_name(value):
-        raise ActionError(field, f"must be a string of 1 to {NAME_CHARS} characters, without NUL, not {value!r}")
-    return value
-
-
-def _text(field: str, value: str) -> str:
-    if not isinstance(value, str):
-        raise ActionError(field, f"must be a string, not {type(value).__name__}")
-    if not is_text(value):
-        raise ActionError(field, "holds a lone surrogate, which UTF-8 cannot write")
-    return value
 
 
 def _payload(payload: str | bytes) -> dict[str, str | bytes]:
     if isinstance(payload, str):
-        return {"text": str(_text("payload", payload))}
+        return {"text": str(checked_text("payload", payload))}
     if isinstance(payload, bytes | bytearray | memoryview):
         return {"data": bytes(payload)}
     raise ActionError("payload", f"must be str or bytes, not {type(payload).__name__} (see send_json)")
@@ -285,7 +274,7 @@ def _since(since: tuple[int, str]) -> Since:
     offset, epoch = since
     if type(offset) is not int or not 0 <= offset < 2**63:
         raise ActionError("since.offset", f"must be a whole number from 0, not {offset!r}")
-    return {"offset": offset, "epoch": _name("since.epoch", epoch)}
+    return {"offset": offset, "epoch": checked_name("since.epoch", epoch)}
 
 
 def _headers(headers: Headers) -> list[list[str]]:

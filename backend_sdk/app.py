@@ -32,11 +32,15 @@ from backend_sdk.actions import reject
 from backend_sdk.errors import Reject, RequestError
 from backend_sdk.events import Event, Parcel, Refused, Timer
 from backend_sdk.handlers import Handler, Handlers
+from backend_sdk.link import Link
+from backend_sdk.registration import On, OnNamed
 from backend_sdk.repeats import Answer, Repeats
 from backend_sdk.session import Session
 from backend_sdk.signature import HEADER, verify
 from backend_sdk.spread import spread
 from backend_sdk.wire import MSGPACK_TYPE, Encoding, JsonEncoding, MsgpackEncoding, Result, decode_request
+from backend_sdk.xmpp_actions import is_link
+from backend_sdk.xmpp_events import XmppIqResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -114,7 +118,7 @@ class App:
 
     def on(self, type: str, *, inline: bool | None = None) -> Callable[[F], F]:
         """Handle events of `type`, as it stands on the wire. For types without a decorator of their own
-        (``detach``, ``resume``, ``xmpp.message``) the event is an `Other`."""
+        (``detach``, ``resume``) the event is an `Other`."""
 
         def register(function: F) -> F:
             self.handlers.register(type, function, inline=inline)
@@ -181,10 +185,37 @@ class App:
             return self._decorate("timer", name, inline)
 
         def register(function: F) -> F:
-            self.handlers.register("timer", function, inline=inline, timer=name)
+            self.handlers.register("timer", function, inline=inline, name=name)
             return function
 
         return register
+
+    # Of XMPP links: handlers get ``(link: Link, event)``. All may be given ``inline`` as those above.
+
+    on_xmpp_connected = On("xmpp.connected", "There is a new session at the server (`XmppConnected`).")
+    on_xmpp_resumed = On("xmpp.resumed", "The session goes on after an interruption (`XmppResumed`).")
+    on_xmpp_message = On("xmpp.message", "A message came (`XmppMessage`).")
+    on_xmpp_presence = On("xmpp.presence", "Presence came (`XmppPresence`).")
+    on_xmpp_iq = On("xmpp.iq", "A request came (`XmppIq`): `link.reply` or `link.reply_error`.")
+    on_xmpp_roster = On("xmpp.roster", "The roster, or a change of it (`XmppRoster`).")
+    on_xmpp_iq_result = OnNamed(
+        "xmpp.iq_result",
+        'What became of a `link.iq` (`XmppIqResult`): ``@app.on_xmpp_iq_result("vcard")`` for those asked with that '
+        "name, ``@app.on_xmpp_iq_result`` for all others.",
+    )
+    on_xmpp_sent = On("xmpp.sent", "The server has taken what was sent (`XmppSent`).")
+    on_xmpp_send_failed = On("xmpp.send_failed", "A stanza was not sent (`XmppSendFailed`).")
+    on_xmpp_reset = On("xmpp.reset", "A new session at the server replaces a lost one (`XmppReset`).")
+    on_xmpp_caught_up = On("xmpp.caught_up", "The archive has been read after a reset (`XmppCaughtUp`).")
+    on_xmpp_detached = On("xmpp.detached", "The connection is lost and being made again (`XmppDetached`).")
+    on_xmpp_disconnected = On("xmpp.disconnected", "The link is over (`XmppDisconnected`).")
+    on_xmpp_auth_failed = On("xmpp.auth_failed", "The server refuses the credentials: it is over (`XmppAuthFailed`).")
+    on_xmpp_credentials = On("xmpp.credentials", "Credentials are wanted (`XmppCredentials`): `link.give_credentials`.")
+    on_xmpp_state = On("xmpp.state", "How the link is (`XmppState`).")
+    on_xmpp_release = On("xmpp.release", "The link now belongs to another release (`ReleaseChanged`).")
+    on_xmpp_refused = On(
+        "xmpp.refused", "An answer to a link's event could not be carried out whole (`Refused`). Else it is logged."
+    )
 
     def on_gone(self, function: F, /) -> F:
         """Called with a session id: an action named that session, but it had ended. At least once each; what it raises
@@ -290,13 +321,24 @@ class App:
     async def _run(self, parcel: Parcel, event: Event) -> Result:
         """Handle one event; the state and user it leaves are the next one's."""
         type = event.type
-        handler = self.handlers.find_timer(event.name) if isinstance(event, Timer) else self.handlers.find(type)
+        linked = is_link(parcel.session)
+        if isinstance(event, Timer | XmppIqResult):
+            handler = self.handlers.find_named(type, event.name)
+        else:
+            # Two types are shared with sessions, whose handlers would not know what to do with a link.
+            handler = self.handlers.find(f"xmpp.{type}" if linked and type in ("release", "refused") else type)
         if handler is None:
             if isinstance(event, Refused):
                 text = "session %s: the edge could not carry out the answer to event %s: %s"
                 _log.warning(text, parcel.session, event.of, event.error)
             return {"id": event.id}
-        session = Session(parcel.session, parcel.user, parcel.release, parcel.state, parcel.version, type == "open")
+        session: Session | Link
+        if linked:
+            session = Link(parcel.session, parcel.release, parcel.state, parcel.version, event.id)
+        else:
+            session = Session(
+                parcel.session, parcel.user, parcel.release, parcel.state, parcel.version, type == "open", event.id
+            )
         try:
             if handler.threaded:
                 await self.handlers.call(handler, session, event)
@@ -319,7 +361,8 @@ class App:
         if delta:
             result["state"] = delta
             parcel.version += 1
-        parcel.user = session.user
+        if isinstance(session, Session):
+            parcel.user = session.user
         return result
 
 

@@ -3,6 +3,8 @@
 Every event has `id` (the same on every retry: the idempotency key), `at` (ms since the epoch, when it happened) and
 `attempt` (1, then 2, 3 … on a retry). Who it happened to stands in the `Session` that handlers get with it.
 
+Events of XMPP links are in `backend_sdk.xmpp_events`.
+
 Source: edge/protocol/callbacks/SPEC.md, "The request".
 """
 
@@ -12,6 +14,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
+
+from backend_sdk.xmpp_events import LinkEvent
 
 
 class Position(NamedTuple):
@@ -164,7 +168,7 @@ class Other:
     fields: Mapping[str, Any]
 
 
-Event = Open | Message | Close | Timer | ReleaseChanged | Gap | Refused | Other
+Event = Open | Message | Close | Timer | ReleaseChanged | Gap | Refused | Other | LinkEvent
 
 
 @dataclass(slots=True)

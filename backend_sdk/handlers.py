@@ -22,7 +22,7 @@ class Handler:
 
 
 class Handlers:
-    """Handlers by event type (and timer name), and the worker threads for those that need one.
+    """Handlers by event type (and the name of a timer or question), and the worker threads for those that need one.
 
     `threads` is the most worker threads, 0: plain functions run on the event loop.
     """
@@ -31,14 +31,18 @@ class Handlers:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._by_type: dict[str, Handler] = {}
-        self._by_timer: dict[str, Handler] = {}
+        self._by_name: dict[tuple[str, str], Handler] = {}
 
-    def register(self, type: str, function: Function, *, inline: bool | None, timer: str | None = None) -> None:
+    def register(self, type: str, function: Function, *, inline: bool | None, name: str | None = None) -> None:
         """Raises ValueError when there is one already, TypeError for what cannot be called."""
-        table, key = (self._by_type, type) if timer is None else (self._by_timer, timer)
-        if key in table:
-            raise ValueError(f"there is a handler for {type} {timer or ''} already: {table[key].function!r}")
-        table[key] = self.wrap(function, inline)
+        old = self._by_type.get(type) if name is None else self._by_name.get((type, name))
+        if old is not None:
+            raise ValueError(f"there is a handler for {type} {name or ''} already: {old.function!r}")
+        handler = self.wrap(function, inline)
+        if name is None:
+            self._by_type[type] = handler
+        else:
+            self._by_name[type, name] = handler
 
     def wrap(self, function: Function, inline: bool | None = None) -> Handler:
         """`function` and where it runs. `inline` None: where the app's plain functions run."""
@@ -50,9 +54,10 @@ class Handlers:
         """The handler for events of `type`."""
         return self._by_type.get(type)
 
-    def find_timer(self, name: str) -> Handler | None:
-        """The handler for that timer, or the one for all timers."""
-        return self._by_timer.get(name) or self._by_type.get("timer")
+    def find_named(self, type: str, name: str | None) -> Handler | None:
+        """The handler for events of `type` with that name, or the one for all others of the type."""
+        named = None if name is None else self._by_name.get((type, name))
+        return named or self._by_type.get(type)
 
     async def in_thread(self, function: Function, *arguments: Any) -> Any:
         """Run a plain function in a worker thread, in a copy of this context."""

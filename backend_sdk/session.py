@@ -8,13 +8,16 @@ later says it through `backend_sdk.publisher`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from backend_sdk import actions
 from backend_sdk.actions import Action
 from backend_sdk.errors import ActionError, Headers
+from backend_sdk.link_orders import ActionIds, OtherLink
 from backend_sdk.state import Delta, State
 from backend_sdk.values import is_name
+from backend_sdk.xmpp_actions import LINK_PREFIX
 
 
 class Orders:
@@ -76,13 +79,13 @@ class Orders:
 
 
 class OtherSession(Orders):
-    """Another session to give orders to, from `Session.to`. When it has ended, `on_gone` is told later."""
+    """Another session to give orders to, from `Session.to` or `Link.to`. When it has ended, `on_gone` is told later."""
 
-    __slots__ = ("_session",)
+    __slots__ = ("_pass_on",)
 
-    def __init__(self, session: Session, target: str) -> None:
+    def __init__(self, give: Callable[[Action], None], target: str) -> None:
         super().__init__(None, target)
-        self._session = session
+        self._pass_on = give
 
     @property
     def id(self) -> str:
@@ -90,17 +93,24 @@ class OtherSession(Orders):
         return str(self._target)
 
     def _give(self, action: Action) -> None:
-        self._session._give(action)
+        self._pass_on(action)
 
 
 class Session(Orders):
     """The session an event happened to. `user` is who `identify` said; `release` the SHA chosen for the session;
     `version` the version of its state when the event was sent."""
 
-    __slots__ = ("_answer", "_data", "_state", "id", "release", "user", "version")
+    __slots__ = ("_answer", "_data", "_new_ids", "_state", "event_id", "id", "release", "user", "version")
 
     def __init__(
-        self, id: str, user: str | None, release: str, data: dict[str, Any], version: int, opening: bool
+        self,
+        id: str,
+        user: str | None,
+        release: str,
+        data: dict[str, Any],
+        version: int,
+        opening: bool,
+        event_id: str = "",
     ) -> None:
         self._orders = []
         self._target = None
@@ -110,6 +120,8 @@ class Session(Orders):
         self.version = version
         self._data = data
         self._state: State | None = None
+        self._new_ids: ActionIds | None = None
+        self.event_id = event_id
         self._answer = None if opening else "not an open event"
 
     def __repr__(self) -> str:
@@ -149,7 +161,20 @@ class Session(Orders):
         """The same orders, for another session (by id). Raises `ActionError` when that is no id."""
         if not is_name(session):
             raise ActionError("session", f"must be a session id, not {session!r}")
-        return OtherSession(self, session)
+        return OtherSession(self._give, session)
+
+    def link(self, id: str) -> OtherLink:
+        """Orders for the XMPP link of that id (``x:…``). Raises `ActionError` when that is no link's."""
+        if self._new_ids is None:
+            self._new_ids = ActionIds(self.event_id)
+        return OtherLink(self._give, self._new_ids, id)
+
+    @property
+    def xmpp(self) -> OtherLink:
+        """Orders for the user's own link, ``x:`` and `user`. Raises `ActionError` when nobody is identified."""
+        if self.user is None:
+            raise ActionError("xmpp", "the session has no user yet (see identify); name the link with session.link")
+        return self.link(LINK_PREFIX + self.user)
 
     def _answer_open(self, action: actions.Accept | actions.Reject) -> None:
         if self._answer is not None:

@@ -32,6 +32,8 @@ from backend_sdk.events import (
     ReleaseChanged,
     Timer,
 )
+from backend_sdk.fields import FieldProblem, take
+from backend_sdk.xmpp_wire import LINK_EVENTS
 
 MSGPACK_TYPE = "application/vnd.holdfast.v1+msgpack"
 JSON_TYPE = "application/vnd.holdfast.v1+json"
@@ -159,17 +161,10 @@ def _batch(body: Any, *, binary: bool) -> Batch:
             if parcel is None:
                 parcel = parcels[raw["session"]] = _parcel(raw)
             parcel.events.append(event)
-    except _FieldProblem as error:
+    except FieldProblem as error:
         place = f"events[{index}]"
         raise BadField(f"{place}.{error.field}" if error.field else place, error.problem) from None
     return Batch(edge, list(parcels.values()), gone)
-
-
-class _FieldProblem(Exception):
-    def __init__(self, field: str, problem: str) -> None:
-        self.field = field
-        self.problem = problem
-        super().__init__(field, problem)
 
 
 def _parcel(raw: dict[str, Any]) -> Parcel:
@@ -178,15 +173,15 @@ def _parcel(raw: dict[str, Any]) -> Parcel:
     if state is None:
         state = {}
     elif type(state) is not dict:
-        raise _FieldProblem("state", "must be a map")
+        raise FieldProblem("state", "must be a map")
     if type(version) is not int:
-        raise _FieldProblem("version", "must be an integer")
+        raise FieldProblem("version", "must be an integer")
     return Parcel(raw["session"], raw["release"], raw["user"], state, version, [])
 
 
 def _event(raw: Any, binary: bool) -> Event:
     if type(raw) is not dict:
-        raise _FieldProblem("", "must be a map")
+        raise FieldProblem("", "must be a map")
     try:
         id, at, kind, attempt, user = raw["id"], raw["at"], raw["type"], raw["attempt"], raw["user"]
         if not (
@@ -214,25 +209,15 @@ def _complain(raw: dict[str, Any]) -> NoReturn:
     """Find out which common field is wrong."""
     wanted = {"id": str, "session": str, "type": str, "at": int, "attempt": int, "release": str}
     for field, kind in wanted.items():
-        _take(raw, field, kind)
-    raise _FieldProblem("user", "must be a string or null")
-
-
-_WORDS = {str: "a string", int: "an integer", bool: "true or false", list: "a list", dict: "a map"}
-
-
-def _take(raw: dict[str, Any], field: str, kind: type, prefix: str = "") -> Any:
-    value = raw.get(field)
-    if type(value) is not kind:
-        raise _FieldProblem(prefix + field, f"must be {_WORDS[kind]}")
-    return value
+        take(raw, field, kind)
+    raise FieldProblem("user", "must be a string or null")
 
 
 def payload_from_json(fields: dict[str, Any]) -> str | bytes:
     """`text` or `data` of a map that came as JSON. Raises ValueError when there is neither."""
     try:
         return _payload(fields, binary=False)
-    except _FieldProblem as error:
+    except FieldProblem as error:
         raise ValueError(f"{error.field} {error.problem}") from None
 
 
@@ -242,32 +227,32 @@ def _payload(raw: dict[str, Any], binary: bool) -> str | bytes:
         return text
     data = raw.get("data")
     if text is not None or data is None:
-        raise _FieldProblem("text", "must be a string (or data must be there)")
+        raise FieldProblem("text", "must be a string (or data must be there)")
     if binary:
         if type(data) is bytes:
             return data
-        raise _FieldProblem("data", "must be bin")
+        raise FieldProblem("data", "must be bin")
     try:
         return base64.b64decode(data["b64"], validate=True)
     except (TypeError, KeyError, binascii.Error, ValueError):
-        raise _FieldProblem("data", 'must be {"b64": "<base64>"}') from None
+        raise FieldProblem("data", 'must be {"b64": "<base64>"}') from None
 
 
 def _open(raw: dict[str, Any]) -> Open:
-    request = _take(raw, "request", dict)
-    texts = [_take(request, field, str, "request.") for field in ("method", "path", "query", "client", "scheme")]
+    request = take(raw, "request", dict)
+    texts = [take(request, field, str, "request.") for field in ("method", "path", "query", "client", "scheme")]
     method, path, query, client, scheme = texts
-    headers = _take(request, "headers", list, "request.")
-    subprotocols = _take(request, "subprotocols", list, "request.")
+    headers = take(request, "headers", list, "request.")
+    subprotocols = take(request, "subprotocols", list, "request.")
     for pair in headers:
         if type(pair) is not list or len(pair) != 2 or not all(type(part) is str for part in pair):
-            raise _FieldProblem("request.headers", "must be a list of [name, value]")
+            raise FieldProblem("request.headers", "must be a list of [name, value]")
     if not all(type(name) is str for name in subprotocols):
-        raise _FieldProblem("request.subprotocols", "must be a list of strings")
+        raise FieldProblem("request.subprotocols", "must be a list of strings")
     handshake = ClientRequest(
         method, path, query, tuple((name, value) for name, value in headers), client, scheme, tuple(subprotocols)
     )
-    return Open(raw["id"], raw["at"], raw["attempt"], handshake, _take(raw, "transport", str))
+    return Open(raw["id"], raw["at"], raw["attempt"], handshake, take(raw, "transport", str))
 
 
 def _close(raw: dict[str, Any]) -> Close:
@@ -275,33 +260,33 @@ def _close(raw: dict[str, Any]) -> Close:
         raw["id"],
         raw["at"],
         raw["attempt"],
-        _take(raw, "code", int),
-        _take(raw, "reason", str),
-        _take(raw, "clean", bool),
-        _take(raw, "cause", str),
+        take(raw, "code", int),
+        take(raw, "reason", str),
+        take(raw, "clean", bool),
+        take(raw, "cause", str),
     )
 
 
 def _timer(raw: dict[str, Any]) -> Timer:
-    return Timer(raw["id"], raw["at"], raw["attempt"], _take(raw, "name", str), raw.get("data"))
+    return Timer(raw["id"], raw["at"], raw["attempt"], take(raw, "name", str), raw.get("data"))
 
 
 def _release(raw: dict[str, Any]) -> ReleaseChanged:
-    return ReleaseChanged(raw["id"], raw["at"], raw["attempt"], _take(raw, "from", str), _take(raw, "to", str))
+    return ReleaseChanged(raw["id"], raw["at"], raw["attempt"], take(raw, "from", str), take(raw, "to", str))
 
 
 def _gap(raw: dict[str, Any]) -> Gap:
-    channel = _take(raw, "channel", str)
+    channel = take(raw, "channel", str)
     return Gap(raw["id"], raw["at"], raw["attempt"], channel, _position(raw, "since"), _position(raw, "position"))
 
 
 def _refused(raw: dict[str, Any]) -> Refused:
-    return Refused(raw["id"], raw["at"], raw["attempt"], _take(raw, "of", str), _take(raw, "error", str))
+    return Refused(raw["id"], raw["at"], raw["attempt"], take(raw, "of", str), take(raw, "error", str))
 
 
 def _position(raw: dict[str, Any], field: str) -> Position:
-    place = _take(raw, field, dict)
-    return Position(_take(place, "offset", int, f"{field}."), _take(place, "epoch", str, f"{field}."))
+    place = take(raw, field, dict)
+    return Position(take(place, "offset", int, f"{field}."), take(place, "epoch", str, f"{field}."))
 
 
 _DECODERS: dict[str, Callable[[dict[str, Any]], Event]] = {
@@ -311,4 +296,5 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "release": _release,
     "gap": _gap,
     "refused": _refused,
+    **LINK_EVENTS,
 }
