@@ -38,10 +38,11 @@ function connect() {
   mine.addEventListener("message", (event) => socket === mine && hear(JSON.parse(event.data)));
   // The edge is going or gone (a deploy of the backend never gets here). All its clients notice at the same time, so
   // they come back spread over time.
-  mine.addEventListener("close", () => {
+  mine.addEventListener("close", ({ code }) => {
     if (socket !== mine) return;
     socket = null;
     ready = false;
+    if (entering && code === 1011) leave("This is no address that one can sign in with.");
     if (!saved && !entering) return;
     showConnection("opening", "Reconnecting …");
     const [first, longest] = AWAY_MS;
