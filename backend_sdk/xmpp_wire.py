@@ -179,8 +179,9 @@ _FIELDS: dict[type[LinkEvent], dict[str, Reader]] = {
 
 def _decoder(made: Callable[..., Any], readers: dict[str, Reader]) -> Callable[[Raw], Any]:
     def decode(raw: Raw) -> Any:
+        seq, jid = take(raw, "seq", int), take(raw, "jid", str)
         own = [read(raw, field) for field, read in readers.items()]
-        return made(raw["id"], raw["at"], raw["attempt"], take(raw, "seq", int), take(raw, "jid", str), *own)
+        return made(raw["id"], raw["at"], raw["attempt"], seq, jid, *own)
 
     return decode
 

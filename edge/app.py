@@ -29,6 +29,9 @@ from edge.errors import HoldfastError, StoreUnavailable
 from edge.ids import new_edge_id
 from edge.lifecycle.server import Listener
 from edge.lifecycle.worker import WorkerContext
+from edge.links.dialer import XmppDialer
+from edge.links.pacing import Pacer
+from edge.links.vault import Vault
 from edge.model.phases import Phase
 from edge.sessions.channels import ChannelPolicies
 from edge.sessions.doors import Doors
@@ -38,6 +41,9 @@ from edge.sessions.grip.ports import Held
 from edge.sessions.grip.publisher import ItemPublisher
 from edge.sessions.grip.services import GripServices, HeldClients
 from edge.sessions.hub import Hub
+from edge.sessions.links.house import House
+from edge.sessions.links.link_post import LinkPost
+from edge.sessions.links.services import LinkServices
 from edge.sessions.local_session import LocalSession
 from edge.sessions.operations import LocalOperations
 from edge.sessions.ownership import Ownership
@@ -73,6 +79,7 @@ class Edge:
         self._settings = settings
         self._starting = True
         self._draining = False
+        self._giving_away: asyncio.Task[int] | None = None
         self._wheel = Wheel(clock)
         self._metrics = Metrics(
             str(context.index), {"version": version("holdfast"), "python": platform.python_version()}
@@ -81,6 +88,7 @@ class Edge:
         store = open_store(settings.edge, edge_id, clock, meters=self._metrics.process)
         policies = ChannelPolicies(settings.channels)
         post = Post()
+        house = House()
         self._backends = BackendClient(edge_id, clock, self._wheel, self._metrics, loop)
         self._services = services = Services(
             edge_id=edge_id,
@@ -95,8 +103,22 @@ class Edge:
             releases=Releases(self._backends.releases_changed),
             post=post,
         )
-        post.services = services
+        post.services, post.house, post.links = services, house, LinkPost(house, post)
         post.releases_changed = self._read_releases
+        services.registry.on_removed = house.client_ended
+        self._house = house
+        house.services = LinkServices(
+            shared=services,
+            loop=loop,
+            dialer=XmppDialer(clock),
+            pacer=Pacer(clock, self._wheel, random.random),
+            vault=Vault.of(settings),
+            server=lambda domain: self._servers.get(domain),
+            find_route=self._find_route,
+            random=random.random,
+            house=house,
+        )
+        self._servers = {server.domain: server for server in settings.xmpp}
         self._routes = Routes(settings.routes, self._metrics)
         self._grip_channels = grip = GripChannels(
             store, self._wheel, clock, self._metrics, lambda: self._settings.grip, self._grip_route
@@ -132,7 +154,9 @@ class Edge:
             info={"worker": str(context.index), "pid": str(os.getpid())},
             find_route=self._find_route,
             on_lost=self._declared_dead,
+            house=house,
         )
+        post.links_freed = self._ownership.links_freed
         # The sockets can be bound once only: the first worker takes items for all.
         inputs = settings.grip if context.index == 0 else GripSettings()
         self._zmq = ZmqInputs(inputs, self._items, self._metrics, clock)
@@ -195,6 +219,7 @@ class Edge:
         """New routes, secrets, channels and limits; what belongs to sockets and to Redis stays as it was started."""
         self._public.renew_certificate()  # the only part that can fail: nothing may have changed by then
         self._settings = settings
+        self._servers = {server.domain: server for server in settings.xmpp}
         self._routes.replace(settings.routes)
         self._reception.replace(settings.edge)
         self._grip_channels.reloaded()
@@ -221,6 +246,7 @@ class Edge:
         for held in self._held:
             held.leave_now()
         await self._zmq.stop()
+        await self._give_away()
         await self._ownership.stop()
         self._backends.close()
         self._origins.close()
@@ -239,6 +265,8 @@ class Edge:
     def stop_accepting(self) -> None:
         self._public.stop_accepting()
         self._public.finish_connections()
+        if len(self._house):
+            self._giving_away = asyncio.get_running_loop().create_task(self._house.give_away_all())
 
     def clients(self) -> int:
         return sum(1 for _ in self._closable())
@@ -248,9 +276,15 @@ class Edge:
             client.leave(1012, "service restart", "drain")
 
     def unfinished(self) -> int:
-        return len(self._services.registry) + len(self._held)
+        return len(self._services.registry) + len(self._held) + len(self._house)
 
     # Inside.
+
+    async def _give_away(self) -> None:
+        """What was begun when the listeners closed, or all of it now."""
+        if self._giving_away is None:
+            self._giving_away = asyncio.get_running_loop().create_task(self._house.give_away_all())
+        await asyncio.gather(self._giving_away, return_exceptions=True)
 
     def _closable(self) -> Iterator[LocalSession | Held]:
         yield from (session for session in self._services.registry if session.model.phase in CLOSABLE)
@@ -319,6 +353,8 @@ class Edge:
             meters.queue_events.value = 0
         for session in self._services.registry:
             session.meters.queue_events.value += session.model.unsettled
+        process.links.value = len(self._house)
+        process.link_events_waiting.value = sum(link.ledger.backlog.waiting for link in self._house)
 
 
 def _settle_memory() -> None:

@@ -18,7 +18,9 @@
     ├── NotFound               the thing an operator named does not exist
     ├── NotAllowed             what an operator asked for is forbidden by configuration (says by which setting)
     ├── Conflict               what an operator asked for does not fit the present state (says what to do first)
-    └── BackendError           a call that failed before any answer (see edge.backend)
+    ├── BackendError           a call that failed before any answer (see edge.backend)
+    ├── DialError              no connection to an XMPP server (says why, and whether trying again may help)
+    └── VaultError             sealed credentials do not open, or there is no key to seal with (says what to do)
 
 Library errors are translated once, at the border where the library is called; nothing above that border
 knows redis-py, httptools or websockets exceptions.
@@ -129,3 +131,18 @@ class Conflict(HoldfastError):
 
 class BackendError(HoldfastError):
     """A call to a backend failed before a whole answer came."""
+
+
+class DialError(HoldfastError):
+    """There is no connection to an XMPP server; the message is for people.
+
+    `permanent`: trying again soon will not help (a certificate that does not hold, a domain that offers no service).
+    """
+
+    def __init__(self, problem: str, *, permanent: bool = False) -> None:
+        self.permanent = permanent
+        super().__init__(problem)
+
+
+class VaultError(HoldfastError):
+    """Sealed credentials cannot be opened, or made; the message says what to do, and shows no secret."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
-from edge.backend.addresses import Addresses
 from edge.backend.http11 import HttpConnection
 from edge.backend.tls import Tls, verified
 from edge.clock import Clock
 from edge.errors import BackendError, ConfigError
+from edge.hosts import Addresses
 
 ConnectionT = TypeVar("ConnectionT", bound=HttpConnection)
 

@@ -353,7 +353,7 @@ class EdgeSettings:
     """After readiness fails and before the listener closes: time for load balancers to notice."""
     drain_window_s: float = 10.0
     """Closing clients is spread over this long, so that their reconnects are."""
-    lease_s: float = 10.0
+    lease_s: float = 5.0
     """An edge that has not renewed its lease for this long is dead to the others."""
     store_wait_s: float = 5.0
     """How long a command waits for Redis before it is refused."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from edge.protocol.callbacks.actions import (
     Accept,
@@ -12,6 +12,7 @@ from edge.protocol.callbacks.actions import (
     CancelTimer,
     CloseSession,
     Identify,
+    LinkAction,
     Pin,
     Publish,
     Reject,
@@ -22,6 +23,8 @@ from edge.protocol.callbacks.actions import (
     Unsubscribe,
 )
 from edge.protocol.callbacks.events import Event, Open
+
+LINK_ACTIONS = get_args(LinkAction)
 
 
 @dataclass(slots=True)
@@ -93,6 +96,8 @@ def weigh(
         # A publication's id is its channel's to remember: here it would be used up by one that Redis refused.
         changes.action_ids.append(action.id)
     match action:
+        case _ if isinstance(action, LINK_ACTIONS):
+            return Refusal(1011, f"actions[{index}].session: must name the link (x:…)")
         case Accept() | Reject() if type(event) is not Open:
             return Refusal(1011, f"actions[{index}].type: only an answer to open may accept or reject")
         case Subscribe():

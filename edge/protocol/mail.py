@@ -96,7 +96,12 @@ class Recover:
     """Forget the newest ids of all GRIP channels, and have backends asked for what may have been missed. No answer."""
 
 
-Letter = Order | Receipt | CountAsked | Count | ReleasesChanged | ReceiversAsked | Receivers | Recover
+@dataclass(frozen=True, slots=True)
+class LinksFreed:
+    """Links have been given away: claim some. No answer."""
+
+
+Letter = LinksFreed | Order | Receipt | CountAsked | Count | ReleasesChanged | ReceiversAsked | Receivers | Recover
 
 _ACTION_NAMES: dict[type, str] = {
     Accept: "accept",
@@ -138,6 +143,8 @@ def encode_letter(letter: Letter) -> bytes:
             body = {"t": "receivers", "n": number, "counts": list(counts)}
         case Recover():
             body = {"t": "recover"}
+        case LinksFreed():
+            body = {"t": "links"}
     packed: bytes = msgpack.packb(body, use_bin_type=True, datetime=True)
     return packed
 
@@ -171,6 +178,8 @@ def decode_letter(body: bytes) -> Letter:
                 return Receivers(number, [int(each) for each in counts])
             case {"t": "recover"}:
                 return Recover()
+            case {"t": "links"}:
+                return LinksFreed()
     except FieldError:
         raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:

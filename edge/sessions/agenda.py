@@ -45,7 +45,7 @@ class _Task:
         self.reply = reply
         self.steps: deque[Action] = deque()
         self.published = 0
-        """Publications named after this task so far."""
+        """Publications and orders for links named after this task so far."""
         self.owed = 0
         """Publications given to the store and not yet accepted."""
         self.failure = ""
@@ -124,6 +124,14 @@ class Agenda:
             return None
         task.published += 1
         return f"~{task.event.id}/{task.published}"
+
+    def action_name(self) -> str | None:
+        """A name for the current task's next order to a link, the same whenever it is carried out."""
+        task = self._current
+        if task is None or task.event is None:
+            return None
+        task.published += 1
+        return f"^{task.event.id}/{task.published}"
 
     def reporter(self) -> Callable[[str], None]:
         """Tells the backend what of its answer to the current event failed, however much later that shows."""

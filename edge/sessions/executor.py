@@ -6,6 +6,7 @@ next publication), else None. Failures do not travel by exception: what the stor
 
 from __future__ import annotations
 
+import functools
 from asyncio import Future
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,10 @@ from edge.protocol.callbacks.actions import (
     Send,
     Subscribe,
     Unsubscribe,
+    XmppAttach,
+    XmppConnect,
+    XmppDetach,
+    is_link,
 )
 from edge.sessions.connection import Frame
 from edge.sessions.services import Services
@@ -96,9 +101,26 @@ def _publish(agenda: Agenda, action: Publish, services: Services) -> None:
 
 def _pass_on(agenda: Agenda, target: str, action: Action, services: Services) -> None:
     """An action that names another session. What became of it is told to the backend later: `gone`, or `refused`."""
-    order = Result((replace(action, session=None),))
-    app = agenda.session.route.app
-    services.post.order(target, order, lambda: services.deliverer.report_gone(app, target), agenda.reporter())
+    session = agenda.session
+    action = replace(action, session=None)
+    if is_link(target):
+        action = _for_link(agenda, action)
+    app = session.route.app
+    gone = functools.partial(services.deliverer.report_gone, app, target)
+    services.post.order(target, Result((action,)), gone, agenda.reporter(), session.handle)
+
+
+def _for_link(agenda: Agenda, action: Action) -> Action:
+    """An order of this session's backend for a link: which client is meant, and a name by which it is done once,
+    however often it has to be passed on."""
+    client = agenda.session.session
+    if isinstance(action, XmppConnect) and action.attach is None:
+        action = replace(action, attach=(client,))
+    elif isinstance(action, XmppAttach | XmppDetach) and action.client is None:
+        action = replace(action, client=client)
+    if action.id is None and not isinstance(action, XmppConnect) and (name := agenda.action_name()) is not None:
+        action = replace(action, id=name)
+    return action
 
 
 _DOING: dict[type, Callable[[LocalSession, Any, Services], Future[None] | None]] = {

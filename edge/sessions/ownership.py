@@ -19,6 +19,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from edge.errors import FenceRefused, StoreError, StoreUnavailable
+from edge.sessions.links.house import CHECK_MS, House
 from edge.sessions.local_session import LocalSession
 from edge.sessions.routes import RouteHandle
 from edge.sessions.services import Services
@@ -43,12 +44,15 @@ class Ownership:
         info: Mapping[str, str],
         find_route: Callable[[str, str], RouteHandle | None],
         on_lost: Callable[[], None],
+        house: House,
     ) -> None:
         self._services = services
         self._lease_ms = lease_ms
         self._info = info
         self._find_route = find_route
         self._on_lost = on_lost
+        self._house = house
+        self._clients_checked_ms = 0
         self._held_since: int | None = None
         self._renewed_ms = 0
         """When the last renewal was answered; means something while `_held_since` does."""
@@ -72,7 +76,7 @@ class Ownership:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._services.metrics.process.lease_held.value = 0
-        if not len(self._services.registry):
+        if not len(self._services.registry) and not len(self._house):
             try:
                 await self._tidy()
                 await self._services.store.release(self._services.edge_id)
@@ -85,7 +89,12 @@ class Ownership:
         else:
             self._rewrite = True
             self._services.registry.untidy = True
+            self._house.verify_all()
             self._wake.set()
+
+    def links_freed(self) -> None:
+        """Another edge goes down, and says that its links are to be had."""
+        self._wake.set()
 
     async def _keep(self) -> None:
         period_s = self._lease_ms / 3_000
@@ -100,7 +109,9 @@ class Ownership:
                 if await self._renew():
                     await self._put_back()
                     await self._tidy()
+                    await self._house.claim_freed(self._renew_in_time)
                     await self._sweep()
+                    await self._check_clients()
             except StoreError as error:
                 _log.warning("the rest of the housekeeping is left for later: %s", error)
             except Exception:
@@ -129,7 +140,14 @@ class Ownership:
         self._renewed_ms = now
         if state.kind == "fresh":
             self._rewrite = True
+            self._house.verify_all()
         return True
+
+    async def _check_clients(self) -> None:
+        now = self._services.clock.monotonic_ms()
+        if now - self._clients_checked_ms >= CHECK_MS:
+            self._clients_checked_ms = now
+            await self._house.check_clients()
 
     async def _renew_in_time(self) -> bool:
         """Renew between two pages of something long, when it is due."""
@@ -180,6 +198,7 @@ class Ownership:
         self._services.metrics.process.lease_held.value = 0
         for session in sessions:
             session.lose()
+        self._house.lose_all()
         if self._dead:
             return
         self._dead = True
@@ -201,9 +220,14 @@ class Ownership:
         if self._inheriting:
             await self._take_over(list(self._inheriting.values()))
         for dead in await services.store.lapsed():
-            if dead == services.edge_id or not await services.store.claim_estate(
-                dead, services.edge_id, self._lease_ms * 3
-            ):
+            if dead == services.edge_id:
+                continue
+            # Links are shared among all survivors; sessions, which only have to be reported, are one's work.
+            if await services.store.links.condemn(dead, services.edge_id, self._lease_ms):
+                claimed = await self._house.claim_estate(dead, self._renew_in_time)
+                if claimed:
+                    _log.warning("edge %s is gone; %d of its XMPP links go on here", dead, claimed)
+            if not await services.store.claim_estate(dead, services.edge_id, self._lease_ms * 3):
                 continue
             _log.warning("edge %s is gone; taking care of its sessions", dead)
             services.metrics.process.estates_taken.value += 1

@@ -15,11 +15,12 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, WireError
-from edge.protocol.callbacks.actions import Result
+from edge.protocol.callbacks.actions import Result, is_link
 from edge.protocol.mail import (
     Count,
     CountAsked,
     Letter,
+    LinksFreed,
     Order,
     Receipt,
     Receivers,
@@ -33,6 +34,9 @@ from edge.store.base import SessionRow
 from edge.wheel import Alarm
 
 if TYPE_CHECKING:
+    from edge.sessions.links.house import House
+    from edge.sessions.links.link_post import LinkPost
+    from edge.sessions.routes import RouteHandle
     from edge.sessions.services import Services
 
 _log = logging.getLogger("holdfast.post")
@@ -71,7 +75,8 @@ class _Tally:
 
 
 class Post:
-    """See the module's docstring. `services` is set by the wiring, which builds the post first."""
+    """See the module's docstring. `services`, `links` and `house` are set by the wiring, which builds the post
+    first."""
 
     def __init__(self) -> None:
         self.services: Services
@@ -83,14 +88,22 @@ class Post:
         self.receivers: Callable[[str, Sequence[str]], int] = lambda channel, kinds: 0
         """Members of GRIP channels in this process: (channel, kinds)."""
         self.recover: Callable[[], None] = lambda: None
+        self.links: LinkPost
+        self.house: House
+        self.links_freed: Callable[[], None] = lambda: None
 
     # Orders.
 
     def order(
-        self, target: str, result: Result, gone: Callable[[], None], failed: Callable[[str], None] = lambda _: None
+        self,
+        target: str,
+        result: Result,
+        gone: Callable[[], None],
+        failed: Callable[[str], None] = lambda _: None,
+        handle: RouteHandle | None = None,
     ) -> None:
         """Give an order without waiting; `gone` is called when the session has ended. Other failures are logged, and
-        `failed` is told what was not done."""
+        `failed` is told what was not done. `handle`: whose backend a link is for that is begun by it."""
 
         def done(answer: Future[None]) -> None:
             if answer.cancelled():
@@ -102,12 +115,14 @@ class Post:
                 _log.warning("an order for session %s was not carried out: %s", target, error)
                 failed(f"order for session {target}: {error}")
 
-        self.act(target, result).add_done_callback(done)
+        self.act(target, result, handle).add_done_callback(done)
 
-    def act(self, target: str, result: Result) -> Future[None]:
-        """Carry out `result` on session `target`. Fails with `SessionGone`, `NotConfirmed`, `StoreUnavailable`,
+    def act(self, target: str, result: Result, handle: RouteHandle | None = None) -> Future[None]:
+        """Carry out `result` on session or link `target`. Fails with `SessionGone`, `NotConfirmed`, `StoreUnavailable`,
         `Conflict` when a limit of the session forbids it, or `StoreError` when its owner could not do it (what was and
         was not done is in the text)."""
+        if is_link(target):
+            return self.links.act(target, result, handle)
         done: Future[None] = get_running_loop().create_future()
         session = self.services.registry.get(target)
         if session is not None:
@@ -132,9 +147,19 @@ class Post:
         elif row is None or row.owner == self.services.edge_id:
             _fail(done, SessionGone(f"session {target} has ended"))
         else:
-            number = next(self._numbers)
-            sent = self._sent[number] = _Sent(row.owner, encode_letter(Order(number, target, result)), done)
-            self._try(number, sent)
+            self._begin_order(row.owner, target, result, done)
+
+    def send_order(self, edge: str, target: str, result: Result) -> Future[None]:
+        """Have `edge` carry out `result` on a session or link of its own. Fails as `act` does; `SessionGone`: it is not
+        there (any more)."""
+        done: Future[None] = get_running_loop().create_future()
+        self._begin_order(edge, target, result, done)
+        return done
+
+    def _begin_order(self, edge: str, target: str, result: Result, done: Future[None]) -> None:
+        number = next(self._numbers)
+        sent = self._sent[number] = _Sent(edge, encode_letter(Order(number, target, result)), done)
+        self._try(number, sent)
 
     def _try(self, number: int, sent: _Sent) -> None:
         if sent.tries >= TRIES:
@@ -188,6 +213,12 @@ class Post:
             if edge != self.services.edge_id:
                 self._mail(edge, encode_letter(Recover()))
 
+    async def tell_links_freed(self) -> None:
+        """Every other live edge looks for links that have been given away."""
+        for edge in await self.services.store.edges():
+            if edge != self.services.edge_id:
+                self._mail(edge, encode_letter(LinksFreed()))
+
     async def tell_releases_changed(self, app: str) -> None:
         """Every other live edge reads the release table of `app` again."""
         for edge in await self.services.store.edges():
@@ -221,6 +252,8 @@ class Post:
                 self._add(number, counts)
             case Recover():
                 self.recover()
+            case LinksFreed():
+                self.links_freed()
 
     def _add(self, number: int, counts: Sequence[int]) -> None:
         tally = self._tallies.get(number)
@@ -261,7 +294,7 @@ class Post:
             self._receipts[key] = receipt
             self._mail(sender, encode_letter(receipt))
 
-        session = self.services.registry.get(order.session)
+        session = self.house.get(order.session) if is_link(order.session) else self.services.registry.get(order.session)
         if session is None:
             reply(SessionGone(f"session {order.session} has ended"))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from edge.errors import FenceRefused
 from edge.ids import new_session_id
@@ -17,10 +17,12 @@ from edge.sessions.services import Services
 class Registry:
     """Owns the set of local sessions."""
 
-    __slots__ = ("_sessions", "untidy")
+    __slots__ = ("_sessions", "on_removed", "untidy")
 
     def __init__(self) -> None:
         self._sessions: dict[str, LocalSession] = {}
+        self.on_removed: Callable[[str], None] = lambda session: None
+        """Told the id of each session that is over here."""
         self.untidy = False
         """Rows of sessions that are over may be left in the store: they could not be deleted, or came back with an
         older state of it. `Ownership` sees to them."""
@@ -33,7 +35,10 @@ class Registry:
 
     def remove(self, session: LocalSession) -> bool:
         """False when it was gone already."""
-        return self._sessions.pop(session.session, None) is not None
+        if self._sessions.pop(session.session, None) is None:
+            return False
+        self.on_removed(session.session)
+        return True
 
     def forget(self, services: Services, id: str, fence: int) -> None:
         """Delete the row of a session of ours that is over; what fails is left to be tidied up."""

@@ -213,6 +213,18 @@ class ProcessMeters:
     channels: Gauge = _gauge("channels", "Channels this worker is subscribed to.")
     lease_held: Gauge = _gauge("lease_held", "1 while this worker holds its lease.")
     estates_taken: Counter = _counter("estates_taken", "Dead edges whose sessions this worker took over.")
+    links: Gauge = _gauge("links", "XMPP links this worker owns now.")
+    links_live: Gauge = _gauge("links_live", "XMPP links whose stream is up now.")
+    link_events_waiting: Gauge = _gauge("link_events_waiting", "Events of links that their backends have not accepted.")
+    link_logins: Counters = _counters(
+        "link_logins",
+        "outcome",
+        "Logins to XMPP servers, by outcome: connected (a first session), resumed, reset (a new session in the place of "
+        "a lost one), refused, failed, unreachable.",
+    )
+    link_stanzas: Counters = _counters("link_stanzas", "direction", "Stanzas of links, by direction: in, out.")
+    links_claimed: Counter = _counter("links_claimed", "Links taken over from edges that died or went down.")
+    link_events_parked: Counter = _counter("link_events_parked", "Events laid aside because no backend took them.")
     loop_lag_seconds: Gauge = _gauge("loop_lag_seconds", "How late the event loop ran its last timer.")
     build_info: Info = _info("build", "Version of the edge and of its Python.")
     open_fds: Gauge = _gauge("open_fds", "File descriptors in use.")

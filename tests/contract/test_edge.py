@@ -23,6 +23,8 @@ from edge.protocol.callbacks.wire import (
     encode_request,
     nothing_for,
 )
+from edge.protocol.xmpp import credentials as credential_classes
+from edge.protocol.xmpp import outgoing as stanza_classes
 
 FOLDER = Path(__file__).parent / "vectors"
 
@@ -73,10 +75,26 @@ def binary_events(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+MADE_OF = {**vars(credential_classes), **vars(stanza_classes), **vars(action_classes)}
+
+
+def part_of(value: Any) -> Any:
+    """A field of an order for a link: what it is made of, and all that in turn."""
+    if isinstance(value, list):
+        return tuple(part_of(each) for each in value)
+    if isinstance(value, dict) and "class" in value:
+        parts = {name: part_of(part) for name, part in value.items()}
+        return MADE_OF[parts.pop("class")](**parts)
+    return payload_of(value)
+
+
 def result_of(fields: dict[str, Any]) -> Result:
     actions = []
     for action in fields["actions"]:
         action = dict(action)
+        if action["class"].startswith("Xmpp"):
+            actions.append(part_of(action))
+            continue
         made = getattr(action_classes, action.pop("class"))
         if "payload" in action:
             action["payload"] = payload_of(action["payload"])

@@ -11,7 +11,7 @@ import httpx
 import msgpack
 import pytest
 
-from backend_sdk import App, Session, actions
+from backend_sdk import App, Link, LinkEvent, Session, actions
 from backend_sdk.errors import ActionError, BadSignature
 from backend_sdk.events import Event, Gap, Message, Open, Parcel
 from backend_sdk.signature import HEADER, sign, verify
@@ -24,6 +24,8 @@ from backend_sdk.wire import (
     Result,
     decode_request,
 )
+from backend_sdk.xmpp_wire import LINK_EVENTS
+from tests.contract.link_cases import link_event_as_case, make_link_action, order_of_link
 from tests.contract.write_vectors import FOLDER, vectors, written
 
 
@@ -55,6 +57,8 @@ EDGE_NAMES = {"Refused": "ResultRefused"}
 
 def event_as_case(event: Event) -> dict[str, Any]:
     """An SDK event as requests.json shows it."""
+    if isinstance(event, LinkEvent):
+        return link_event_as_case(event)
     name = type(event).__name__
     fields: dict[str, Any] = {"class": EDGE_NAMES.get(name, name)}
     for name in type(event).__dataclass_fields__:
@@ -96,10 +100,18 @@ def test_reads_request(case: dict[str, Any], encoding: str) -> None:
     assert [parcel_as_case(parcel) for parcel in batch.parcels] == case["parcels"]
 
 
-def order(session: Session, action: dict[str, Any]) -> None:
+def test_every_event_of_links_has_a_vector() -> None:
+    events = [event for case in load("requests.json")["cases"] for event in case["body"]["events"]]
+    assert set(LINK_EVENTS) == {event["type"] for event in events if event["type"].startswith("xmpp.")}
+
+
+def order(session: Session | Link, action: dict[str, Any]) -> None:
     """Give the order an action of answers.json stands for, through the same methods a handler uses."""
     fields = dict(action)
     kind, target = fields.pop("class"), fields.pop("session", None)
+    if isinstance(session, Link):
+        order_of_link(session if target is None else session.link(target), kind, fields)
+        return
     payload = fields.pop("payload", None)
     if isinstance(payload, dict):
         payload = base64.b64decode(payload["b64"])
@@ -150,7 +162,12 @@ def spelled_out(body: Any) -> Any:
 def test_writes_answer(case: dict[str, Any], encoding: Encoding) -> None:
     packed = []
     for wanted in case["results"]:
-        session = Session(wanted["id"].split(":")[0], None, "r", dict.fromkeys(wanted["state_unset"]), 1, True)
+        id, _, _ = wanted["id"].rpartition(":")
+        session: Session | Link
+        if id.startswith("x:"):
+            session = Link(id, "r", {}, 1)
+        else:
+            session = Session(id, None, "r", dict.fromkeys(wanted["state_unset"]), 1, True)
         for action in wanted["actions"]:
             order(session, action)
         session.state.update(wanted["state_set"])
@@ -188,7 +205,18 @@ def unmakeable(case: dict[str, Any]) -> bool:
     if case.get("unparsable") or not case["bad"][0]["field"].startswith("actions["):
         return False
     bad = bad_action(case)
-    return isinstance(bad, dict) and bad.get("type") in MAKERS and not isinstance(bad.get("headers"), dict)
+    if not isinstance(bad, dict) or isinstance(bad.get("headers"), dict) or is_bad_auth(bad):
+        return False
+    return bad.get("type") in MAKERS or is_link_action(bad)
+
+
+def is_link_action(action: dict[str, Any]) -> bool:
+    return str(action.get("type")).startswith("xmpp.")
+
+
+def is_bad_auth(action: dict[str, Any]) -> bool:
+    """What Python says by leaving everything out: a component."""
+    return action.get("auth") in ({}, {"external": False})
 
 
 def bad_action(case: dict[str, Any]) -> Any:
@@ -200,6 +228,10 @@ def bad_action(case: dict[str, Any]) -> Any:
 @named([case for case in load("bad_answers.json")["cases"] if unmakeable(case)])
 def test_refuses_bad_order_at_the_call(case: dict[str, Any]) -> None:
     arguments = dict(bad_action(case))
+    if is_link_action(arguments):
+        with pytest.raises((ActionError, TypeError)):
+            make_link_action(arguments)
+        return
     make = MAKERS[arguments.pop("type")]
     if "text" in arguments and make is not actions.reject:
         arguments["payload"] = arguments.pop("text")

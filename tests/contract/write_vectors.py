@@ -10,6 +10,7 @@ from typing import Any
 import msgpack
 
 from tests.contract.cases.answers import answers, bad_answers, bad_requests
+from tests.contract.cases.links import link_requests
 from tests.contract.cases.requests import requests
 from tests.contract.cases.signatures import signatures
 
@@ -53,7 +54,7 @@ def vectors() -> dict[str, Any]:
         }
 
     return {
-        "requests.json": with_msgpack(requests()),
+        "requests.json": with_msgpack(requests() + link_requests()),
         "answers.json": with_msgpack(answers()),
         "bad_answers.json": with_msgpack(bad_answers()),
         "bad_requests.json": {"cases": bad_requests()},

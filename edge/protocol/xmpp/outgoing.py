@@ -5,6 +5,9 @@ stanza, is refused before it touches the wire: the text is read alone by the fra
 rules for namespaces. What passes is sent as it was written. Whether the server likes it is between the two: it answers
 with an error stanza.
 
+`sender`, everywhere: whose link it is, `edge.protocol.xmpp.senders`. Raw stanzas say themselves who they are from; what
+is made of fields is given a `from` where the link needs one.
+
 Refusals are FieldErrors named as in the action; the action fails, the link stays up.
 """
 
@@ -18,11 +21,15 @@ from edge.errors import FieldError, WireError
 from edge.protocol.xmpp import escape, names
 from edge.protocol.xmpp.element import Element
 from edge.protocol.xmpp.framing import Framer, StreamLimits, StreamViolation
-from edge.protocol.xmpp.jid import bare, parse_jid
-from edge.protocol.xmpp.phrases import BIND_ID, CARBONS_ID, PING_ID
+from edge.protocol.xmpp.jid import parse_jid
+from edge.protocol.xmpp.phrases import ACK_ID, BIND_ID, CARBONS_ID, PING_ID
+from edge.protocol.xmpp.senders import Sender, rule_of
 from edge.protocol.xmpp.stanza import STANZAS
 
-_STREAM = f"<stream:stream xmlns='{names.CLIENT}' xmlns:stream='{names.STREAMS}'>".encode()
+_STREAMS = {
+    namespace: f"<stream:stream xmlns='{namespace}' xmlns:stream='{names.STREAMS}'>".encode()
+    for namespace in names.STANZA_NAMESPACES
+}
 """What is around each stanza on the wire, as far as it matters to what a stanza means."""
 _NEXT = b"<r xmlns='urn:xmpp:sm:3'/>"
 _LIMITS = StreamLimits()
@@ -46,7 +53,8 @@ PresenceType = Literal["available", "unavailable", "subscribe", "subscribed", "u
 
 @dataclass(frozen=True, slots=True)
 class MessageFields:
-    """`receipt`: ask for one, or be the one for `receipt_id` (XEP-0184). `xml`: more elements, to stand inside."""
+    """`receipt`: ask for one, or be the one for `receipt_id` (XEP-0184). `xml`: more elements, to stand inside.
+    `sender`: the `from`; None: the link's own address."""
 
     to: str
     type: MessageType = "chat"
@@ -58,11 +66,13 @@ class MessageFields:
     receipt: Receipt | None = None
     receipt_id: str | None = None
     xml: str = ""
+    sender: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceFields:
-    """Without `to` the server tells everybody who may know. `xml`: more elements, to stand inside."""
+    """Without `to` the server tells everybody who may know; a component has to tell each of them. `xml`: more elements,
+    to stand inside. `sender`: the `from`; None: the link's own address."""
 
     to: str | None = None
     type: PresenceType = "available"
@@ -71,30 +81,34 @@ class PresenceFields:
     status: str | None = None
     priority: int = 0
     xml: str = ""
+    sender: str | None = None
 
 
 def raw_stanza(
-    xml: str, sender: str, *, limits: StreamLimits = _LIMITS, allowed: Iterable[str] = STANZAS, field: str = "xml"
+    xml: str, sender: Sender, *, limits: StreamLimits = _LIMITS, allowed: Iterable[str] = STANZAS, field: str = "xml"
 ) -> Element:
     """`xml` as the one stanza it is; send its `raw`. Raises FieldError.
 
-    `sender`: the link's full JID. A `from` may say that, or its bare JID, and needs not be there. `allowed`: names of
-    stanzas. White space around the stanza is dropped; an XML declaration is refused, as it is inside a stream.
+    A stanza stands in the namespace of the link's stream, best by not naming any: jabber:client is another one to a
+    component, and is not taken for its own. `allowed`: names of stanzas. White space around the stanza is dropped; an
+    XML declaration is refused, as it is inside a stream.
     """
-    element = _alone(xml, limits, field)
+    rule = rule_of(sender)
+    element = _alone(xml, rule.namespace, limits, field)
     wanted = tuple(allowed)
-    if element.namespace != names.CLIENT or element.name not in wanted:
-        raise FieldError(field, f"must be <{'>, <'.join(wanted)}> in the namespace {names.CLIENT}")
-    said = element.attributes.get("from")
-    if said is not None and said not in (sender, bare(sender)):
-        raise FieldError(field, f"must not say it is from {said!r}: leave `from` out, the link is {sender}")
+    if element.namespace != rule.namespace or element.name not in wanted:
+        kinds = f"<{'>, <'.join(wanted)}>"
+        raise FieldError(field, f"must be {kinds} in the namespace {rule.namespace}: leave the link's `xmlns` out")
+    rule.check(element.attributes.get("from"), field)
+    if rule.needs_to and "to" not in element.attributes:
+        raise FieldError(field, "must say whom it is to: a component has no account that the server could mean")
     _check_inside(element, field)
     if element.name == "iq":
         _check_iq(element, field)
     return element
 
 
-def message_stanza(fields: MessageFields, sender: str, *, limits: StreamLimits = _LIMITS) -> Element:
+def message_stanza(fields: MessageFields, sender: Sender, *, limits: StreamLimits = _LIMITS) -> Element:
     """Raises FieldError."""
     _one_of("type", fields.type, MessageType)
     _one_of("chat_state", fields.chat_state, ChatState)
@@ -107,10 +121,11 @@ def message_stanza(fields: MessageFields, sender: str, *, limits: StreamLimits =
     if fields.receipt is not None:
         named = "" if fields.receipt_id is None else _attribute("id", fields.receipt_id, "receipt_id")
         inside.append(f"<{fields.receipt} xmlns='{names.RECEIPTS}'{named}/>")
-    return _build("message", _head(fields.to, fields.type, fields.id), inside, fields.xml, sender, limits)
+    head = _head(fields.to, fields.type, fields.id, sender, fields.sender)
+    return _build("message", head, inside, fields.xml, sender, limits)
 
 
-def presence_stanza(fields: PresenceFields, sender: str, *, limits: StreamLimits = _LIMITS) -> Element:
+def presence_stanza(fields: PresenceFields, sender: Sender, *, limits: StreamLimits = _LIMITS) -> Element:
     """Raises FieldError."""
     _one_of("type", fields.type, PresenceType)
     _one_of("show", fields.show, Show)
@@ -120,32 +135,39 @@ def presence_stanza(fields: PresenceFields, sender: str, *, limits: StreamLimits
     if fields.priority:
         inside.append(f"<priority>{fields.priority}</priority>")
     kind = None if fields.type == "available" else fields.type
-    return _build("presence", _head(fields.to, kind, fields.id), inside, fields.xml, sender, limits)
+    head = _head(fields.to, kind, fields.id, sender, fields.sender)
+    return _build("presence", head, inside, fields.xml, sender, limits)
 
 
 def iq_stanza(
-    kind: Literal["get", "set"], id: str, to: str | None, xml: str, sender: str, *, limits: StreamLimits = _LIMITS
+    kind: Literal["get", "set"], id: str, to: str | None, xml: str, sender: Sender, *, from_: str | None = None,
+    limits: StreamLimits = _LIMITS,
+) -> Element:  # fmt: skip
+    """A request. `xml`: the one element inside. `from_`: who asks; None: the link's own address. Raises FieldError."""
+    return _build("iq", _head(to, kind, id, sender, from_), (), xml, sender, limits)
+
+
+def iq_result(
+    id: str, to: str | None, xml: str, sender: Sender, *, from_: str | None = None, limits: StreamLimits = _LIMITS
 ) -> Element:
-    """A request. `xml`: the one element inside. Raises FieldError."""
-    return _build("iq", _head(to, kind, id), (), xml, sender, limits)
-
-
-def iq_result(id: str, to: str | None, xml: str, sender: str, *, limits: StreamLimits = _LIMITS) -> Element:
-    """The answer to a request from `to`. `xml`: nothing, or the one element inside. Raises FieldError."""
-    return _build("iq", _head(to, "result", id), (), xml, sender, limits)
+    """The answer to a request from `to`. `xml`: nothing, or the one element inside. `from_`: whom the request was to;
+    None: the link's own address. Raises FieldError."""
+    return _build("iq", _head(to, "result", id, sender, from_), (), xml, sender, limits)
 
 
 def iq_error(
-    id: str, to: str | None, condition: str, sender: str, *, kind: str = "cancel", text: str | None = None
-) -> Element:
-    """The refusal of a request from `to`: `condition` and `kind` are RFC 6120 §8.3.2's. Raises FieldError."""
+    id: str, to: str | None, condition: str, sender: Sender, *, from_: str | None = None, kind: str = "cancel",
+    text: str | None = None,
+) -> Element:  # fmt: skip
+    """The refusal of a request from `to`: `condition` and `kind` are RFC 6120 §8.3.2's. `from_`: as in `iq_result`.
+    Raises FieldError."""
     if not condition.isascii() or not condition.replace("-", "").isalpha():
         raise FieldError("condition", "must be a stanza error condition such as service-unavailable")
     if kind not in _ERROR_TYPES:
         raise FieldError("error_type", f"must be one of {', '.join(_ERROR_TYPES)}")
     said = _element("text", text, f" xmlns='{names.STANZA_ERRORS}'")
     error = f"<error type='{kind}'><{condition} xmlns='{names.STANZA_ERRORS}'/>{said}</error>"
-    return _build("iq", _head(to, "error", id), (error,), "", sender, _LIMITS)
+    return _build("iq", _head(to, "error", id, sender, from_), (error,), "", sender, _LIMITS)
 
 
 def delayed(stanza: bytes, stamp: str, sender: str) -> bytes:
@@ -161,13 +183,13 @@ def delayed(stanza: bytes, stamp: str, sender: str) -> bytes:
 # -- checks
 
 
-def _alone(xml: str, limits: StreamLimits, field: str) -> Element:
+def _alone(xml: str, namespace: str, limits: StreamLimits, field: str) -> Element:
     try:
         data = xml.encode()
     except UnicodeEncodeError:
         raise FieldError(field, "has half a surrogate pair, which is no character") from None
     framer = Framer(limits)
-    framer.feed(_STREAM)
+    framer.feed(_STREAMS[namespace])
     try:
         heard = framer.feed(data + _NEXT)
     except StreamViolation as violation:
@@ -199,7 +221,7 @@ def _check_iq(element: Element, field: str) -> None:
     id = element.attributes.get("id")
     if not id:
         raise FieldError(field, "must be an iq with an id")
-    if kind in ("get", "set") and id in _OUR_IDS:
+    if kind in ("get", "set") and (id in _OUR_IDS or id.startswith(ACK_ID)):
         raise FieldError(field, f"must be an iq with another id than {id!r}, which is the link's own")
     inside = element.children()
     if (len(inside) != 1 and kind in ("get", "set")) or (len(inside) > 1 and kind == "result"):
@@ -216,18 +238,21 @@ def _one_of(field: str, value: str | None, allowed: object) -> None:
 # -- writing
 
 
-def _build(name: str, head: str, inside: Iterable[str], xml: str, sender: str, limits: StreamLimits) -> Element:
+def _build(name: str, head: str, inside: Iterable[str], xml: str, sender: Sender, limits: StreamLimits) -> Element:
     content = "".join(inside) + xml
     whole = f"<{name}{head}>{content}</{name}>" if content else f"<{name}{head}/>"
     return raw_stanza(whole, sender, limits=limits, allowed=(name,))
 
 
-def _head(to: str | None, kind: str | None, id: str | None) -> str:
+def _head(to: str | None, kind: str | None, id: str | None, sender: Sender, said: str | None) -> str:
+    rule = rule_of(sender)
+    from_ = rule.choose(said)
     if to is not None:
         _checked("to", to, parse_jid)
-    return "".join(
-        _attribute(name, value, name) for name, value in (("to", to), ("type", kind), ("id", id)) if value is not None
-    )
+    elif rule.needs_to:
+        raise FieldError("to", "must be there: a component has no account that the server could mean")
+    attributes = (("from", from_), ("to", to), ("type", kind), ("id", id))
+    return "".join(_attribute(name, value, name) for name, value in attributes if value is not None)
 
 
 def _attribute(name: str, value: str, field: str) -> str:

@@ -1,4 +1,4 @@
-"""What a client says on a stream besides stanzas, as bytes."""
+"""What a client or a component says on a stream besides stanzas, as bytes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from edge.protocol.xmpp.escape import attribute, text
 BIND_ID: Final = "hf:bind"
 CARBONS_ID: Final = "hf:carbons"
 PING_ID: Final = "hf:ping"
+ACK_ID: Final = "hf:ack:"
+"""So begin the ids of a component's pings."""
 CLOSE: Final = b"</stream:stream>"
 """It ends the session behind the stream, too."""
 START_TLS: Final = f"<starttls xmlns='{names.TLS}'/>".encode()
@@ -36,6 +38,26 @@ def header(domain: str) -> bytes:
     return (
         f"<?xml version='1.0'?><stream:stream to='{attribute(domain)}' version='1.0' xml:lang='en' "
         f"xmlns='{names.CLIENT}' xmlns:stream='{names.STREAMS}'>"
+    ).encode()
+
+
+def component_header(domain: str) -> bytes:
+    """The opening tag of a component's stream (XEP-0114 §3), which has no version."""
+    return (
+        f"<?xml version='1.0'?><stream:stream to='{attribute(domain)}' xmlns='{names.COMPONENT}' "
+        f"xmlns:stream='{names.STREAMS}'>"
+    ).encode()
+
+
+def handshake(digest: str) -> bytes:
+    """XEP-0114 §3."""
+    return f"<handshake>{digest}</handshake>".encode()
+
+
+def component_ping(id: str, domain: str, to: str) -> bytes:
+    """XEP-0199 §4.3, from a component."""
+    return (
+        f"<iq from='{attribute(domain)}' to='{attribute(to)}' type='get' id='{id}'><ping xmlns='{names.PING}'/></iq>"
     ).encode()
 
 

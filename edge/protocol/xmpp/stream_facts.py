@@ -1,15 +1,17 @@
-"""What a stream is to do, and what it tells: `edge.protocol.xmpp.stream`."""
+"""What a stream is to do, and what it tells: `edge.protocol.xmpp.stream`, `edge.protocol.xmpp.component`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from edge.facts import fact
-from edge.protocol.xmpp.credentials import Credentials
+from edge.protocol.xmpp.credentials import Credentials, ScramKeys
 from edge.protocol.xmpp.framing import Element, Ended, StreamLimits
-from edge.protocol.xmpp.negotiation import Tls
+from edge.protocol.xmpp.negotiation import Phase, Tls
 from edge.protocol.xmpp.sasl import KeysNeeded
-from edge.protocol.xmpp.stream_management import SavedStream
+from edge.protocol.xmpp.stream_management import SavedStream, StreamManagement
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,30 @@ class StreamPlan:
     connections after five minutes or more, as a rule."""
     answer_s: float = 30.0
     """After so long without an answer to that, the connection is dead."""
+    limits: StreamLimits = field(default_factory=StreamLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentPlan:
+    """The same for an external component's stream."""
+
+    domain: str
+    """The component's own."""
+    secret: str = field(repr=False)
+    """What the server's settings say for that domain."""
+    unacked: Sequence[bytes] = field(default=(), repr=False)
+    """Stanzas that a server is not known to have handled, oldest first: they are sent first of all."""
+    base: int = 0
+    """How many were, before those, as a count."""
+    received: int = 0
+    """Stanzas of the server that are durable here, as a count. Both counts go on from stream to stream, or begin anew,
+    as the caller likes: nothing on the wire knows them."""
+    ack_from: str = ""
+    """The domain that is asked whether it has got so far; empty: the component's own, which the server passes back."""
+    negotiation_s: float = 30.0
+    """As in `StreamPlan`, and so are the others."""
+    silence_s: float = 120.0
+    answer_s: float = 30.0
     limits: StreamLimits = field(default_factory=StreamLimits)
 
 
@@ -133,3 +159,66 @@ Fact = (
     TlsWanted | KeysNeeded | Connected | Resumed | ResumeFailed | StanzaReceived | Acked | AckAsked | AuthFailed
     | StreamFailed | Ended
 )  # fmt: skip
+
+
+class Stream(Protocol):
+    """One stream, whatever kind of link is behind it. Pure: bytes and the time in, facts and bytes out.
+
+    What it promises: facts come in the order of the wire, and each once. Nothing is acknowledged of itself: `ack` does
+    it, for what the caller has made durable. What is given to `send` is written in that order, and stays in
+    `management` until a fact (`Acked`, `Resumed`) says that the server has it. After `AuthFailed`, `StreamFailed` or
+    `Ended`, and after `close`, nothing more is told; `take` may still have a farewell to be sent.
+    """
+
+    @property
+    def phase(self) -> Phase:
+        """What the stream waits for."""
+
+    @property
+    def live(self) -> bool:
+        """Stanzas may be sent."""
+
+    @property
+    def over(self) -> bool:
+        """Nothing happens any more."""
+
+    @property
+    def mechanism(self) -> str:
+        """What was used to log in, where there is a choice; else empty."""
+
+    @property
+    def management(self) -> StreamManagement | None:
+        """The counts and what is not acknowledged, while live and where count is kept."""
+
+    def take(self) -> bytes:
+        """Bytes to write now. After every call of another method there may be some."""
+
+    def receive(self, data: bytes, now: float) -> list[Fact]:
+        """Bytes came."""
+
+    def tls_up(self) -> None:
+        """The handshake that `TlsWanted` asked for is done."""
+
+    def use_keys(self, keys: ScramKeys) -> None:
+        """What `KeysNeeded` asked for."""
+
+    def send(self, stanzas: Sequence[bytes]) -> None:
+        """Durable stanzas, in their order. Only while `live`."""
+
+    def ack(self, h: int) -> None:
+        """The server's first `h` stanzas are durable. Raises CountError. Only while `live`, and where count is kept."""
+
+    def set_active(self, active: bool) -> None:
+        """Somebody looks, or nobody does."""
+
+    def save(self, durable: int) -> SavedStream | None:
+        """What another process needs to resume the stream. None: it cannot be resumed."""
+
+    def close(self) -> None:
+        """End the stream, and what is behind it at the server."""
+
+    def wake_at(self) -> float | None:
+        """When to call `wake` if nothing comes before; it may have passed. To be asked after every call."""
+
+    def wake(self, now: float) -> list[Fact]:
+        """Time has passed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.contract.cases.links import BAD_LINK_ACTIONS, LINK, LINK_ACTIONS
+
 ID = "s1:2"
 
 # (name, the action in the answer, the class it becomes, its fields that are not at their default)
@@ -120,6 +122,15 @@ def answers() -> list[dict[str, Any]]:
             [result(ID, {"class": kind, **fields})],
         )
         for name, action, kind, fields in ACTIONS
+    ]
+    cases += [
+        good(
+            f"link: {name}",
+            {"results": [{"id": f"{LINK}:2", "actions": [action]}]},
+            [f"{LINK}:2"],
+            [result(f"{LINK}:2", {"class": kind, **fields})],
+        )
+        for name, action, kind, fields in LINK_ACTIONS
     ]
     send, sent = {"type": "send", "text": "x"}, {"class": "Send", "payload": "x"}
     change = {"set": {"n": 1, "deep": {"b64": "a map, not bytes"}}, "unset": ["old"]}
@@ -283,7 +294,10 @@ def bad_answers() -> list[dict[str, Any]]:
         ]
     }
     return [
-        *(bad(name, {"results": [{"id": ID, "actions": actions}]}, field) for name, actions, field in BAD_ACTIONS),
+        *(
+            bad(name, {"results": [{"id": ID, "actions": actions}]}, field)
+            for name, actions, field in BAD_ACTIONS + BAD_LINK_ACTIONS
+        ),
         *(bad(name, {"results": [{"id": ID, "state": state}]}, field) for name, state, field in BAD_STATES),
         bad("unknown field of a result", {"results": [{"id": ID, "acts": []}]}, "acts"),
         bad(
@@ -334,6 +348,10 @@ def bad_requests() -> list[dict[str, Any]]:
         return f'{{"edge": "e", "events": [{{{event}}}]}}'.encode()
 
     opening = fields.replace('"message"', '"open"')
+    linked = fields.replace('"message"', '"xmpp.message"') + ', "seq": 1, "jid": "u@x"'
+    stanza = '{"type": "chat", "from": null, "to": null, "id": null, "delay": null, "error": null'
+    texts = ("body", "subject", "thread", "stanza_id", "carbon", "chat_state", "receipt", "receipt_id")
+    stanza += "".join(f', "{name}": null' for name in texts) + "}"
     return [
         bad("nothing", b"", "body"),
         bad("JSON that breaks off", b'{"edge": ', "body"),
@@ -368,6 +386,10 @@ def bad_requests() -> list[dict[str, Any]]:
             "events[0].request.path",
         ),
         bad("timer without name", one(fields.replace('"message"', '"timer"')), "events[0].name"),
+        bad("an event of a link without seq", one(linked.replace('"seq": 1, ', "")), "events[0].seq"),
+        bad(
+            "a stanza without children", one(f'{linked}, "seq": 1, "jid": "u@x", "stanza": {stanza}'), "stanza.children"
+        ),
         bad("gone of another type", b'{"edge": "e", "events": [], "gone": [1]}', "gone"),
         bad("no content type", b'{"edge": "e", "events": []}', "Content-Type", None, 415),
         bad("a form", b"a=b", "Content-Type", "application/x-www-form-urlencoded", 415),

@@ -10,6 +10,8 @@ from edge.protocol.xmpp.framing import Framer, StreamLimits
 HEADER = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
 ACCOUNT = "alice@chat.test"
 JID = "alice@chat.test/edge"
+COMPONENT_HEADER = HEADER.replace(b"jabber:client", b"jabber:component:accept")
+COMPONENT = "component.test"
 
 TEXTS = st.text(
     st.one_of(
@@ -21,10 +23,10 @@ TEXTS = st.text(
 """All that XML has a place for, above all what has to be escaped."""
 
 
-def element(xml: str) -> Element:
-    """The one element in `xml`, which stands in a client's stream."""
+def element(xml: str, header: bytes = HEADER) -> Element:
+    """The one element in `xml`, which stands in a client's stream, or in one with another header."""
     framer = Framer(StreamLimits())
-    framer.feed(HEADER)
+    framer.feed(header)
     (heard,) = framer.feed(xml.encode())
     assert isinstance(heard, Element)
     return heard

@@ -25,9 +25,11 @@ from edge.protocol.xmpp.outgoing import (
     presence_stanza,
     raw_stanza,
 )
+from edge.protocol.xmpp.senders import ComponentSender
 from edge.protocol.xmpp.stanza import read_message, read_presence
-from tests.unit.protocol.xmpp.elements import ACCOUNT, HEADER, JID, TEXTS, element
+from tests.unit.protocol.xmpp.elements import ACCOUNT, COMPONENT, COMPONENT_HEADER, HEADER, JID, TEXTS, element
 
+SENDER = ComponentSender(COMPONENT)
 STREAM_ERROR = "<x xmlns='http://etherx.jabber.org/streams'/>"
 
 
@@ -131,6 +133,7 @@ def test_one_stanza_is_sent_as_it_was_written(xml: str) -> None:
         "<iq type='result' id='1'><x xmlns='urn:x'/><x xmlns='urn:x'/></iq>",
         "<iq type='nonsense' id='1'/>",
         "<iq type='get' id='hf:ping'><ping xmlns='urn:xmpp:ping'/></iq>",
+        "<iq type='get' id='hf:ack:1'><ping xmlns='urn:xmpp:ping'/></iq>",
         "<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
         "<iq type='set' id='1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
         "<message>" + "<a>" * 64 + "</a>" * 64 + "</message>",
@@ -148,6 +151,83 @@ def test_an_action_may_be_for_one_kind_of_stanza() -> None:
     assert raw_stanza("<presence/>", JID, allowed=["presence"]).name == "presence"
     with pytest.raises(FieldError, match=r"^presence: must be <presence> in"):
         raw_stanza("<message/>", JID, allowed=["presence"], field="presence")
+
+
+ADDRESSED = f"from='bot@{COMPONENT}' to='{ACCOUNT}'"
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        f"<message from='{COMPONENT}' to='{ACCOUNT}'/>",
+        f"<message from='bot@{COMPONENT}/any &amp; 1' to=''/>",
+        f"<message xmlns='jabber:component:accept' {ADDRESSED}><body>x</body></message>",
+        f"<c:message xmlns:c='jabber:component:accept' {ADDRESSED}/>",
+        f"<message {ADDRESSED}><x xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/></x></message>",
+        f"<presence {ADDRESSED}/>",
+        f"<iq type='get' id='1' {ADDRESSED}><ping xmlns='urn:xmpp:ping'/></iq>",
+        f"<iq type='result' id='hf:ack:1' {ADDRESSED}/>",
+    ],
+)
+def test_a_component_sends_for_anybody_at_its_domain(xml: str) -> None:
+    assert raw_stanza(xml, SENDER).raw == xml.encode()
+
+
+@pytest.mark.parametrize(
+    ("xml", "problem"),
+    [
+        (f"<message xmlns='jabber:client' {ADDRESSED}/>", "in the namespace jabber:component:accept"),
+        (f"<c:message xmlns:c='jabber:client' {ADDRESSED}/>", "in the namespace jabber:component:accept"),
+        (f"<handshake {ADDRESSED}/>", "must be <message>"),
+        (f"<message to='{ACCOUNT}'/>", "who it is from"),
+        (f"<message from='{ACCOUNT}' to='{ACCOUNT}'/>", "the link is component.test"),
+        (f"<message from='sub.{COMPONENT}' to='{ACCOUNT}'/>", "the link is component.test"),
+        (f"<message from='x{COMPONENT}' to='{ACCOUNT}'/>", "the link is component.test"),
+        (f"<message from='{COMPONENT.upper()}' to='{ACCOUNT}'/>", "the link is component.test"),
+        (f"<message from='{COMPONENT}@chat.test' to='{ACCOUNT}'/>", "the link is component.test"),
+        (f"<message from='chat.test/@{COMPONENT}' to='{ACCOUNT}'/>", "the link is component.test"),
+        (f"<message from='@{COMPONENT}' to='{ACCOUNT}'/>", "from somebody at"),
+        (f"<message from='bot@{COMPONENT}/' to='{ACCOUNT}'/>", "from somebody at"),
+        (f"<message from='a b@{COMPONENT}' to='{ACCOUNT}'/>", "from somebody at"),
+        (f"<message from='' to='{ACCOUNT}'/>", "from somebody at"),
+        (f"<message from='{COMPONENT}'/>", "whom it is to"),
+        (f"<presence from='{COMPONENT}'/>", "whom it is to"),
+        (f"<message {ADDRESSED}><stream:error/></message>", "inside"),
+        (f"<message {ADDRESSED}/></stream:stream>", "one whole stanza"),
+        (f"<iq type='get' id='hf:ack:1:x' {ADDRESSED}><ping xmlns='urn:xmpp:ping'/></iq>", "the link's own"),
+    ],
+)
+def test_a_component_sends_nothing_else(xml: str, problem: str) -> None:
+    with pytest.raises(FieldError, match=problem) as refused:
+        raw_stanza(xml, SENDER)
+    assert refused.value.field == "xml"
+
+
+def test_a_component_says_who_it_is_from() -> None:
+    bot = f"bot@{COMPONENT}/1"
+    assert message_stanza(MessageFields("b@c", body="x"), SENDER).raw == (
+        b"<message from='component.test' to='b@c' type='chat'><body>x</body></message>"
+    )
+    assert message_stanza(MessageFields("b@c", sender=bot), SENDER).attributes["from"] == bot
+    assert presence_stanza(PresenceFields("b@c"), SENDER).raw == b"<presence from='component.test' to='b@c'/>"
+    assert presence_stanza(PresenceFields("b@c", sender=bot), SENDER).attributes["from"] == bot
+    asked = iq_stanza("get", "1", "b@c", "<ping xmlns='urn:xmpp:ping'/>", SENDER, from_=bot)
+    assert asked.raw == (
+        b"<iq from='bot@component.test/1' to='b@c' type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"
+    )
+    assert iq_result("1", "b@c", "", SENDER).raw == b"<iq from='component.test' to='b@c' type='result' id='1'/>"
+    assert iq_result("1", "b@c", "", SENDER, from_=bot).attributes["from"] == bot
+    refused = iq_error("1", "b@c", "service-unavailable", SENDER, from_=bot)
+    assert refused.attributes["from"] == bot
+    assert refused.namespace == names.COMPONENT
+    assert refused.child("error") is not None
+
+
+def test_an_account_may_say_who_it_is() -> None:
+    assert message_stanza(MessageFields("b@c", sender=ACCOUNT), JID).raw == (
+        b"<message from='alice@chat.test' to='b@c' type='chat'/>"
+    )
+    assert iq_result("1", "b@c", "", JID, from_=JID).attributes["from"] == JID
 
 
 PIECES = st.sampled_from(
@@ -177,6 +257,20 @@ def test_whatever_passes_is_one_stanza_to_whoever_reads_the_stream(xml: str) -> 
     (behind,) = framer.feed(b"<iq/>")
     assert isinstance(behind, Element)
     assert behind.raw == b"<iq/>"
+
+
+@given(st.lists(PIECES | st.just(f" {ADDRESSED}"), max_size=10).map("".join))
+@example(f"<message {ADDRESSED}/>")
+@example(f"<message xmlns='jabber:client' {ADDRESSED}/>")
+def test_whatever_passes_of_a_component_is_its_own(xml: str) -> None:
+    try:
+        sent = raw_stanza(xml, SENDER).raw
+    except FieldError:
+        return
+    heard = element(sent.decode(), COMPONENT_HEADER)
+    assert (heard.namespace, heard.raw) == (names.COMPONENT, sent)
+    assert heard.attributes["from"].partition("/")[0].rpartition("@")[2] == COMPONENT
+    assert "to" in heard.attributes
 
 
 @given(st.lists(PIECES, max_size=6).map("".join))
@@ -255,6 +349,15 @@ def test_stanzas_are_short_and_readable() -> None:
         ("xml", lambda: message_stanza(_message(body="x" * 300_000), JID)),
         ("xml", lambda: iq_stanza("get", "1", None, "", JID)),
         ("xml", lambda: iq_stanza("get", "", None, "<x xmlns='u'/>", JID)),
+        ("from", lambda: message_stanza(_message(sender="bob@chat.test"), JID)),
+        ("from", lambda: iq_stanza("get", "1", None, "<x xmlns='u'/>", JID, from_="bob@chat.test")),
+        ("from", lambda: message_stanza(_message(sender="bob@chat.test"), SENDER)),
+        ("from", lambda: message_stanza(_message(sender=f"@{COMPONENT}"), SENDER)),
+        ("from", lambda: presence_stanza(_presence(sender="", to="b@c"), SENDER)),
+        ("from", lambda: iq_result("1", "b@c", "", SENDER, from_="b@c")),
+        ("from", lambda: iq_error("1", "b@c", "conflict", SENDER, from_="b@c")),
+        ("to", lambda: presence_stanza(PresenceFields(), SENDER)),
+        ("to", lambda: iq_stanza("get", "1", None, "<x xmlns='u'/>", SENDER)),
         ("condition", lambda: iq_error("1", None, "x/>", JID)),
         ("condition", lambda: iq_error("1", None, "", JID)),
         ("error_type", lambda: iq_error("1", None, "conflict", JID, kind="'")),

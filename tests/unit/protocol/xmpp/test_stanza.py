@@ -29,7 +29,7 @@ from edge.protocol.xmpp.stanza import (
     roster_form,
     stanza_form,
 )
-from tests.unit.protocol.xmpp.elements import ACCOUNT, JID, TEXTS, element
+from tests.unit.protocol.xmpp.elements import ACCOUNT, COMPONENT, COMPONENT_HEADER, JID, TEXTS, element
 
 FORWARDED = (
     "<forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>"
@@ -51,6 +51,31 @@ def iq(xml: str) -> Iq:
     read = read_stanza(element(xml), ACCOUNT)
     assert isinstance(read, Iq)
     return read
+
+
+def to_component(xml: str) -> Any:
+    read = read_stanza(element(xml, COMPONENT_HEADER), COMPONENT)
+    assert read is not None
+    return read
+
+
+def test_what_comes_to_a_component_is_in_its_own_namespace() -> None:
+    heard = to_component(
+        "<message from='bob@chat.test/p' to='bot@component.test' type='chat' id='m9'><subject>s</subject>"
+        "<body>hi</body><body xmlns='jabber:client'>no</body><thread>t</thread><request xmlns='urn:xmpp:receipts'/>"
+        "<active xmlns='http://jabber.org/protocol/chatstates'/></message>"
+    )
+    assert (heard.sender, heard.to, heard.type, heard.id) == ("bob@chat.test/p", "bot@component.test", "chat", "m9")
+    assert (heard.subject, heard.body, heard.thread, heard.receipt) == ("s", "hi", "t", "request")
+    assert heard.chat_state == "active"
+    seen = to_component("<presence from='b@c'><show>away</show><status>x</status><priority>5</priority></presence>")
+    assert (seen.type, seen.show, seen.status, seen.priority) == ("available", "away", "x", 5)
+    assert replaces(seen) == ("presence", "b@c")
+    failed = to_component(
+        "<iq from='b@c' id='1' type='error'><query xmlns='u'/><error type='cancel'>"
+        "<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+    )
+    assert (failed.query, failed.error) == (("u", "query"), StanzaError("cancel", "item-not-found", None))
 
 
 def test_a_message_with_everything() -> None:

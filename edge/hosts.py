@@ -1,4 +1,4 @@
-"""Where a backend's name leads to: looked up through the loop, remembered for some seconds, used in turn."""
+"""Where the name of a host leads to: looked up through the loop, remembered for some seconds, used in turn."""
 
 from __future__ import annotations
 

@@ -1,0 +1,244 @@
+"""One connection to an XMPP server: the socket, TLS by upgrade, and the deadlines of the stream that runs over it.
+
+Owns the transport and when bytes are written (once per turn of the loop that had something to say). The stream
+(`edge.protocol.xmpp.stream`) decides what they are; what it hears goes to the listener. No task while stanzas flow: one
+runs for each TLS upgrade and for each computing of SCRAM keys, and ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Protocol
+
+from edge.errors import HoldfastError
+from edge.protocol.xmpp.credentials import ScramKeys
+from edge.protocol.xmpp.sasl import KeysNeeded, derive_keys
+from edge.protocol.xmpp.stream import XmppStream as Stream
+from edge.protocol.xmpp.stream_facts import Fact, StreamFailed, TlsWanted
+from edge.wheel import Alarm, Wheel
+
+TLS_S = 10.0
+"""For the handshake after <proceed/>."""
+
+
+class ConnectionListener(Protocol):
+    """Who a connection is for. All calls happen on the loop's thread, and none after `cut`."""
+
+    def heard(self, facts: Sequence[Fact]) -> None:
+        """Facts of the stream, in order. What the listener then wants said is written behind them."""
+        ...
+
+    def keys_made(self, keys: ScramKeys) -> None:
+        """The server's salt was new: worth remembering if the login succeeds."""
+        ...
+
+    def cut(self, reason: str) -> None:
+        """The connection is gone, or of no use any more. Once, and last. `reason` is for people."""
+        ...
+
+
+class LinkConnection(asyncio.Protocol):
+    """See the module's docstring. Made by the dialer's factory; `begin` starts the stream."""
+
+    __slots__ = (
+        "_alarm", "_context", "_domain", "_listener", "_loop", "_password", "_paused", "_tasks", "_transport", "_wheel",
+        "_writing", "stream",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> None:
+        self._loop = loop
+        self._wheel = wheel
+        self._transport: asyncio.Transport | None = None
+        self._listener: ConnectionListener | None = None
+        self._context: ssl.SSLContext | None = None
+        self._domain = ""
+        self._password: str | None = None
+        self._alarm: Alarm | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._paused = False
+        self._writing = False
+        self.stream: Stream
+
+    def begin(
+        self,
+        make_stream: Callable[[float], Stream],
+        listener: ConnectionListener,
+        *,
+        domain: str,
+        context: ssl.SSLContext | None,
+        password: str | None,
+    ) -> None:
+        """Start the stream. `context` is for TLS by upgrade, `password` for making SCRAM keys; both are let go of when
+        the stream is live."""
+        self._domain, self._context, self._password = domain, context, password
+        self._listener = listener
+        self.stream = make_stream(self._loop.time())
+        self._watch()
+        if self._transport is None:
+            self._gone("the connection broke at once")
+        else:
+            self.flush()
+
+    # -- what the listener does
+
+    def flush(self) -> None:
+        """Write what the stream has to say, now."""
+        self._writing = False
+        if (out := self.stream.take()) and self._transport is not None:
+            self._transport.write(out)
+
+    def write_soon(self) -> None:
+        """Write what the stream has to say at the end of this turn of the loop."""
+        if not self._writing:
+            self._writing = True
+            self._loop.call_soon(self.flush)
+
+    def pause(self) -> None:
+        """Read no more: TCP makes the server wait. It is not asked meanwhile whether it is there."""
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+            self._watch()
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    def leave(self) -> None:
+        """Close the connection behind what was written, without another word to the listener. Without `stream.close`
+        before it the session stays at the server, to be resumed."""
+        self._let_go()
+        if self._transport is not None:
+            self.flush()
+            self._transport.close()
+            self._transport = None
+
+    def abort(self) -> None:
+        """Cut the connection: nothing that is not in the kernel yet may leave."""
+        self._let_go()
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._listener is not None:
+            self._tell(self.stream.receive(data, self._loop.time()))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._gone(str(error) if error else "the server closed the connection")
+
+    # -- inside
+
+    def _tell(self, facts: Sequence[Fact]) -> None:
+        listener = self._listener
+        if listener is None:
+            return
+        for fact in facts:
+            if isinstance(fact, TlsWanted):
+                self._do(self._start_tls())
+            elif isinstance(fact, KeysNeeded):
+                self._do(self._make_keys(fact))
+        if facts:
+            listener.heard(facts)
+        self.flush()
+        if self.stream.over:
+            self._gone("the stream is over")
+        elif self.stream.live:
+            self._context = self._password = None
+
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start_tls(self) -> None:
+        self.flush()
+        transport, context = self._transport, self._context
+        if transport is None or context is None:
+            return
+        try:
+            upgraded = await self._loop.start_tls(
+                transport, self, context, server_hostname=self._domain, ssl_handshake_timeout=TLS_S
+            )
+        except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
+            self._fail_tls(error)
+            return
+        if self._listener is None or upgraded is None:
+            return
+        self._transport = upgraded
+        self.stream.tls_up()
+        self.flush()
+
+    def _fail_tls(self, error: Exception) -> None:
+        wrong = isinstance(error, ssl.SSLCertVerificationError)
+        said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+        condition = "certificate-invalid" if wrong else "tls-failed"
+        if self._listener is not None:
+            self._listener.heard([StreamFailed(condition, f"TLS with {self._domain}: {said}")])
+        self._gone(f"TLS failed: {said}")
+
+    async def _make_keys(self, needed: KeysNeeded) -> None:
+        """In a thread: it takes milliseconds."""
+        password = self._password
+        assert password is not None
+        try:
+            keys = await self._loop.run_in_executor(None, derive_keys, password, needed)
+        except HoldfastError as error:
+            if self._listener is not None:
+                self._listener.heard([StreamFailed("malformed-request", f"the password cannot be used: {error}")])
+            self._gone("the password cannot be used")
+            return
+        if self._listener is not None:
+            self.stream.use_keys(keys)
+            self._listener.keys_made(keys)
+            self.flush()
+
+    def _watch(self) -> None:
+        """One alarm for each connection, moved only when it rings: traffic costs nothing."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        at = self.stream.wake_at()
+        if at is not None and not self._paused and self._listener is not None:
+            self._alarm = self._wheel.after(max(0, round((at - self._loop.time()) * 1_000)), self._wake)
+
+    def _wake(self) -> None:
+        self._alarm = None
+        if self._listener is None or self._paused:
+            return
+        self._tell(self.stream.wake(self._loop.time()))
+        if self._listener is not None:
+            self._watch()
+
+    def _gone(self, reason: str) -> None:
+        listener = self._listener
+        self._let_go()
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        if listener is not None:
+            listener.cut(reason)
+
+    def _let_go(self) -> None:
+        self._listener = None
+        self._context = self._password = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        for task in self._tasks:
+            if task is not asyncio.current_task(self._loop):
+                task.cancel()

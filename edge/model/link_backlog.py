@@ -1,0 +1,177 @@
+"""Which events of a link wait for its backend: those in memory, those that only the store has, those under way.
+
+Owns their numbers (`seq`: from 1, without holes, over all owners of the link) and what may be replaced by newer news of
+the same thing while it waits. Memory holds a window on what is stored, from the oldest on; the rest is read when the
+window has emptied. Pure: what is to be stored is returned, what was stored is told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import msgpack
+
+from edge.errors import WireError
+from edge.protocol.callbacks.events import LinkEvent
+
+WINDOW = 256
+"""Events in memory for one link."""
+REFILL = 64
+"""Fewer than this in the window: read more, if the store has more."""
+EVENT_BYTES = 512
+"""What an event counts for beside its stanza."""
+COALESCE_FROM = 16
+"""So many wait before newer news may take the place of older ones: a backend that keeps up is told everything."""
+
+
+def to_stored(event: LinkEvent) -> bytes:
+    packed: bytes = msgpack.packb([event.kind, event.at, event.fields], use_bin_type=True)
+    return packed
+
+
+def from_stored(link: str, seq: int, data: bytes) -> LinkEvent:
+    """Raises WireError."""
+    try:
+        kind, at, fields = msgpack.unpackb(data, raw=False, strict_map_key=False)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise WireError(f"stored event {seq} of link {link} cannot be read: {error}") from None
+    return LinkEvent(f"{link}:{seq}", at, kind, fields)
+
+
+class Backlog:
+    """Events of one link. `seq` and `done` as the store has them at the beginning."""
+
+    __slots__ = ("_handed", "_keys", "_link", "_news", "_replaced", "_tail", "_window", "done", "kept", "seq")
+
+    def __init__(self, link: str, seq: int, done: int) -> None:
+        self._link = link
+        self.seq = seq
+        """The newest that has a number."""
+        self.kept = seq
+        """The newest that is stored."""
+        self.done = done
+        """The newest that the backend has accepted."""
+        self._tail = done
+        """The newest in the window."""
+        self._handed = done
+        """The newest that was handed out."""
+        self._window: deque[tuple[int, LinkEvent]] = deque()
+        self._news: list[tuple[int, LinkEvent]] = []
+        self._replaced: dict[int, LinkEvent] = {}
+        self._keys: dict[Hashable, int] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Events that the backend has not accepted, stored or not."""
+        return self.seq - self.done
+
+    # -- coming in
+
+    def add(self, kind: str, at: int, fields: Mapping[str, Any], key: Hashable | None = None) -> int:
+        """A new event; its seq. `key`: what it is the news of; then it may take the place of older news, and its
+        seq."""
+        if key is not None and self.waiting >= COALESCE_FROM:
+            old = self._keys.get(key, 0)
+            if old > self._handed:
+                self._replace(old, kind, at, fields)
+                return old
+        self.seq += 1
+        if key is not None:
+            self._keys[key] = self.seq
+        self._news.append((self.seq, self._event(self.seq, kind, at, fields)))
+        return self.seq
+
+    def news(self) -> tuple[Sequence[tuple[int, LinkEvent]], Mapping[int, LinkEvent]]:
+        """New events since the last call, to be stored; and new contents for stored ones."""
+        news, replaced = self._news, self._replaced
+        self._news, self._replaced = [], {}
+        return news, replaced
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self._news or self._replaced)
+
+    def put_back(self, news: Sequence[tuple[int, LinkEvent]], replaced: Mapping[int, LinkEvent]) -> None:
+        """There was no room for these: they are news again."""
+        self._news = [*news, *self._news]
+        self._replaced = {**{seq: event for seq, event in replaced.items() if seq > self._handed}, **self._replaced}
+
+    def stored(self, news: Sequence[tuple[int, LinkEvent]]) -> None:
+        """These are stored now."""
+        if not news:
+            return
+        for seq, event in news:
+            if self._tail == seq - 1 and len(self._window) < WINDOW:
+                self._window.append((seq, event))
+                self._tail = seq
+        self.kept = max(self.kept, news[-1][0])
+
+    # -- going out
+
+    @property
+    def ready(self) -> bool:
+        """There is something to hand out."""
+        return bool(self._window) and self._window[-1][0] > self._handed
+
+    @property
+    def wants_more(self) -> int | None:
+        """Read the stored events behind this seq; None: there is no need."""
+        if self._tail < self.kept and len(self._window) < REFILL:
+            return self._tail
+        return None
+
+    def read(self, events: Sequence[tuple[int, LinkEvent]], upto: int) -> None:
+        """What the store had behind `wants_more`, up to `upto`; what is missing in between was lost there."""
+        for seq, event in events:
+            if seq > self._tail:
+                self._window.append((seq, event))
+        self._tail = max(self._tail, upto)
+
+    def take(self, most: int, most_bytes: int) -> list[tuple[int, LinkEvent]]:
+        """The next events, which are under way now; one, if there is one, whatever it weighs."""
+        taken: list[tuple[int, LinkEvent]] = []
+        for seq, event in self._window:
+            if seq > self._handed:
+                most_bytes -= len(event.fields.get("xml") or "") + EVENT_BYTES
+                if len(taken) == most or (taken and most_bytes < 0):
+                    break
+                taken.append((seq, event))
+                self._handed = seq
+        return taken
+
+    def hand_back(self, seq: int) -> None:
+        """Nobody took the events from `seq` on: they are handed out again."""
+        self._handed = min(self._handed, seq - 1)
+
+    def accepted(self, seq: int) -> None:
+        """The backend has accepted everything up to `seq`."""
+        self.done = max(self.done, seq)
+        self._handed = max(self._handed, seq)
+        self._tail = max(self._tail, self.done)
+        window = self._window
+        while window and window[0][0] <= seq:
+            window.popleft()
+        if len(self._keys) > 2 * WINDOW:
+            self._keys = {key: at for key, at in self._keys.items() if at > self._handed}
+        elif not self.waiting:
+            self._keys.clear()
+
+    def in_memory(self) -> Sequence[tuple[int, LinkEvent]]:
+        """The newest stored events, without a hole up to the newest one; empty when memory lacks that."""
+        return tuple(self._window) if self._tail == self.kept else ()
+
+    def _replace(self, seq: int, kind: str, at: int, fields: Mapping[str, Any]) -> None:
+        event = self._event(seq, kind, at, fields)
+        for index, (number, _) in enumerate(self._news):
+            if number == seq:
+                self._news[index] = (seq, event)
+                return
+        for index, (number, _) in enumerate(self._window):
+            if number == seq:
+                self._window[index] = (seq, event)
+        self._replaced[seq] = event
+
+    def _event(self, seq: int, kind: str, at: int, fields: Mapping[str, Any]) -> LinkEvent:
+        return LinkEvent(f"{self._link}:{seq}", at, kind, {"seq": seq, **fields})

@@ -1,0 +1,174 @@
+"""Orders for links, wherever they live now: in order, and each carried out once.
+
+A link moves when its edge dies or goes down. So an order that found nobody, or whose receipt did not come, is given
+again to whoever owns the link then, until its time is up; the names of its actions keep it from being done twice. One
+order to a link is under way at a time, those behind it wait: they are carried out in the order given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import Future
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edge.errors import Conflict, HoldfastError, NotConfirmed, QueueFull, SessionGone, StoreUnavailable
+from edge.protocol.callbacks.actions import Result, XmppConnect
+from edge.sessions.links.link import Link
+from edge.sessions.routes import RouteHandle
+
+if TYPE_CHECKING:
+    from edge.sessions.links.house import House
+    from edge.sessions.post import Post
+
+_log = logging.getLogger("holdfast.links")
+
+ORDER_S = 40.0
+"""For an order to be carried out: a lease that runs out, and a server that is reached meanwhile."""
+WAITING = 1_000
+"""Orders of this process that may wait for one link. More are refused."""
+AGAIN_S = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class _Order:
+    result: Result
+    handle: RouteHandle | None
+    done: Future[None]
+    until: float
+
+
+class LinkPost:
+    """One per process."""
+
+    def __init__(self, house: House, post: Post) -> None:
+        self._house = house
+        self._post = post
+        self._lanes: dict[str, deque[_Order]] = {}
+
+    def act(self, target: str, result: Result, handle: RouteHandle | None) -> Future[None]:
+        """Carry out `result` on link `target`; an order to connect begins it, for the backend of `handle`. Fails with
+        `SessionGone`, `Conflict`, `NotConfirmed`, or `StoreError`."""
+        loop = self._house.services.loop
+        done: Future[None] = loop.create_future()
+        order = _Order(result, handle, done, loop.time() + ORDER_S)
+        lane = self._lanes.get(target)
+        link = self._house.get(target)
+        if lane is None and link is not None and not _connects(result):
+            link.order(result, lambda error: self._replied(target, order, error))
+        elif lane is None:
+            self._lanes[target] = lane = deque([order])
+            loop.create_task(self._run(target, lane), name=f"orders for {target}")
+        elif len(lane) >= WAITING:
+            done.set_exception(QueueFull(f"{WAITING} orders wait for link {target}: come back later"))
+        else:
+            lane.append(order)
+        return done
+
+    def _replied(self, target: str, order: _Order, error: HoldfastError | None) -> None:
+        """A link of ours has answered. One that has just left takes its orders with it to its next owner."""
+        if isinstance(error, SessionGone) and self._house.get(target) is None:
+            lane = self._lanes.get(target)
+            if lane is not None:
+                lane.append(order)
+            else:
+                self._lanes[target] = lane = deque([order])
+                self._house.services.loop.create_task(self._run(target, lane), name=f"orders for {target}")
+        else:
+            _finish(order, error)
+
+    async def _run(self, target: str, lane: deque[_Order]) -> None:
+        try:
+            while lane:
+                order = lane[0]
+                try:
+                    error = await self._carry_out(target, order)
+                except Exception as trouble:
+                    _log.exception("an order for link %s failed", target)
+                    error = NotConfirmed(str(trouble))
+                lane.popleft()
+                _finish(order, error)
+        finally:
+            del self._lanes[target]
+
+    async def _carry_out(self, target: str, order: _Order) -> HoldfastError | None:
+        loop = self._house.services.loop
+        last: HoldfastError = NotConfirmed(f"link {target} has no owner now")
+        while loop.time() < order.until:
+            try:
+                async with asyncio.timeout_at(order.until):
+                    return await self._try(target, order)
+            except (StoreUnavailable, NotConfirmed) as error:
+                last = error
+            except _Moved as moved:
+                last = NotConfirmed(str(moved))
+            except TimeoutError:
+                break
+            except HoldfastError as error:
+                return error
+            await asyncio.sleep(AGAIN_S * (0.5 + self._house.services.random()))
+        return NotConfirmed(f"link {target} was not reached within {ORDER_S:g} s: {last}")
+
+    async def _try(self, target: str, order: _Order) -> HoldfastError | None:
+        house, store = self._house, self._house.services.shared.store.links
+        link = house.get(target)
+        if link is None:
+            row = await store.load(target)
+            if row is None and _connects(order.result):
+                return await self._connect(target, order)
+            if row is None:
+                return SessionGone(f"there is no link {target}")
+            if row.owner == house.services.shared.edge_id or not row.owner:
+                # Released a moment ago, or just now on its way to us.
+                link = await house.claim(target)
+                if link is None:
+                    raise _Moved(f"link {target} has no owner now")
+            else:
+                try:
+                    await self._post.send_order(row.owner, target, order.result)
+                except SessionGone as error:
+                    raise _Moved(str(error)) from None
+                return None
+        return await self._locally(link, order.result)
+
+    async def _locally(self, link: Link, result: Result) -> HoldfastError | None:
+        answered: Future[HoldfastError | None] = self._house.services.loop.create_future()
+        link.order(result, lambda error: None if answered.done() else answered.set_result(error))
+        error = await answered
+        if isinstance(error, SessionGone) and self._house.get(link.session) is not link:
+            raise _Moved(str(error))
+        return error
+
+    async def _connect(self, target: str, order: _Order) -> HoldfastError | None:
+        """Begin the link, then carry out what else was ordered."""
+        first = next(index for index, action in enumerate(order.result.actions) if isinstance(action, XmppConnect))
+        action = order.result.actions[first]
+        assert isinstance(action, XmppConnect)
+        if order.handle is None:
+            return Conflict("a link is begun by the backend whose events it will be: in an answer to an event")
+        found = await self._house.connect(target, action, order.handle)
+        if not isinstance(found, Link):
+            raise _Moved(f"link {target} was begun elsewhere at the same time")
+        rest = tuple(other for index, other in enumerate(order.result.actions) if index != first)
+        if rest or order.result.state_set or order.result.state_unset:
+            return await self._locally(found, replace(order.result, actions=rest))
+        return None
+
+
+class _Moved(Exception):
+    """The link is on its way from one owner to the next."""
+
+
+def _connects(result: Result) -> bool:
+    return any(isinstance(action, XmppConnect) for action in result.actions)
+
+
+def _finish(order: _Order, error: HoldfastError | None) -> None:
+    if order.done.done():
+        return
+    if error is None:
+        order.done.set_result(None)
+    else:
+        order.done.set_exception(error)
