@@ -134,7 +134,9 @@ def tell_said(link: Link, event: XmppMessage, stanza: MessageStanza, other: str,
     sent_at = None if stanza.delay is None else in_ms(stanza.delay.stamp)
     # The archive may bring again, after a reset, what was here before. The id keeps it from being told twice.
     link.publish(talk(link.id), pack({**said, "at": sent_at or event.at}), id=id[:NAME_LENGTH])
-    if not mine and stanza.carbon is None and not event.replay and stanza.receipt == "request" and stanza.id:
+    asked = stanza.receipt == "request" and stanza.carbon is None and not mine and not event.replay
+    # Who may not see whether the user is there learns nothing by asking for receipts, either (XEP-0184 §8).
+    if asked and stanza.id and link.state.get(f"contact {other}", {}).get("sub") in ("both", "from"):
         link.send(stanza.sender or "", receipt="received", receipt_id=stanza.id, id=f"got {event.id}")
 
 

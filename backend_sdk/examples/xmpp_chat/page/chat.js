@@ -75,6 +75,7 @@ function hear(message) {
       return;
     case "contact":
       contacts.set(message.jid, message);
+      if (message.show === "offline") talks.with(message.jid).typing = false;
       break;
     case "said":
       if (outbox.delete(message.id)) keepOutbox();
@@ -113,7 +114,10 @@ function heardOfLink({ phase, contacts: list, logins, resumes }) {
     entering = null;
     enter();
   }
-  if (!saved) return; // on our way in
+  if (!saved) {
+    if (phase === "lost") complain("The XMPP server does not answer. Still trying …");
+    return;
+  }
   failures = 0;
   if (phase === "live") showConnection("open", "Connected");
   else showConnection("opening", "The XMPP server does not answer; trying again …");
@@ -131,7 +135,8 @@ function enter() {
   $("me").textContent = saved.jid;
   $("account").hidden = false;
   $("password").value = "";
-  outbox = new Map((JSON.parse(sessionStorage.getItem(`outbox ${saved.jid}`)) ?? []).map((each) => [each.id, each]));
+  const kept = JSON.parse(sessionStorage.getItem(`outbox ${saved.jid}`)) ?? [];
+  outbox = new Map(kept.filter(({ id }) => !talks.knows(id)).map((each) => [each.id, each]));
   showAll();
 }
 
@@ -150,17 +155,23 @@ function leave(why) {
   document.body.dataset.view = "sign-in";
   $("account").hidden = true;
   $("enter").disabled = false;
-  $("wrong").hidden = wanted;
-  $("wrong").textContent = why || (tried ? "The server has ended the session." : "Your session has ended. Please sign in again.");
+  if (!wanted) complain(why || "Your session has ended. Please sign in again.");
   (tried ? $("password") : $("jid")).focus();
   document.title = "Holdfast XMPP chat";
 }
 
+function complain(text) {
+  $("wrong").textContent = text;
+  $("wrong").hidden = false;
+}
+
 $("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
+  socket?.close(); // of a try that takes too long
   const jid = $("jid").value.trim().toLowerCase();
   $("wrong").hidden = true;
   $("enter").disabled = true;
+  setTimeout(() => ($("enter").disabled = false), 5000);
   entering = { jid: DOMAIN && !jid.includes("@") ? `${jid}@${DOMAIN}` : jid, password: $("password").value };
   failures = 0;
   connect();
@@ -174,7 +185,14 @@ $("sign-out").addEventListener("click", () => {
 
 // What the user does -----------------------------------------------------------------------------------------------
 
-const current = () => decodeURIComponent(location.hash.slice(1)).toLowerCase() || null;
+/** The address of the contact whose conversation is open. */
+function current() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)).toLowerCase() || null;
+  } catch {
+    return null; // somebody has typed it
+  }
+}
 
 function say(jid, text) {
   // Not crypto.randomUUID: that one is missing where the page is served by plain http from another machine.
@@ -233,7 +251,7 @@ addEventListener("hashchange", () => {
   stopTyping(false);
   showAll();
   $("log").scrollTop = $("log").scrollHeight;
-  if (current()) $("text").focus();
+  if (current() && matchMedia("(hover: hover)").matches) $("text").focus(); // else a keyboard would cover it all
   readSoon();
 });
 

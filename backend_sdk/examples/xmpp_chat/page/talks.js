@@ -20,6 +20,10 @@ export class Talks {
     return [...this.#talks.values()].filter((talk) => talk.messages.length).map((talk) => talk.jid);
   }
 
+  knows(id) {
+    return this.#messages.has(id);
+  }
+
   /** Takes a message that was said; false when it is known already. */
   add({ id, with: jid, mine, text, at, stanza }) {
     if (this.#messages.has(id)) return false;
