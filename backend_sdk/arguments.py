@@ -55,7 +55,7 @@ def words_of(field: str, words: Sequence[str], allowed: Sequence[str]) -> list[s
 
 def flag(field: str, value: bool) -> bool:
     if type(value) is not bool:
-        raise ActionError(field, f"must be True or False, not {value!r}")
+        raise ActionError(field, f"must be True or False, not {type(value).__name__}")
     return value
 
 

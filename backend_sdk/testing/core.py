@@ -10,10 +10,12 @@ from backend_sdk.errors import Unavailable
 from backend_sdk.events import Position
 from backend_sdk.testing.caller import Answer, Caller
 from backend_sdk.testing.channels import Channel
+from backend_sdk.testing.links import LinkRecord
 from backend_sdk.testing.outage import STAYED_AWAY, needs_store
-from backend_sdk.testing.records import BackendFailed, ClientRecord, Closed, Rejected, Waiting
+from backend_sdk.testing.records import BackendFailed, ClientRecord, Closed, Rejected, SessionRecord, Waiting
 
 C = TypeVar("C", bound=ClientRecord)
+L = TypeVar("L", bound=LinkRecord)
 
 EDGE_ID = "test-edge"
 
@@ -21,21 +23,30 @@ _REFUSALS = 10
 """A real edge would go on asking, once a `store_wait_s`; a test wants to know."""
 
 
-class Core(Generic[C]):
-    """What `TestEdge` and `SyncTestEdge` share. `make` builds a client's record from its id and release."""
+class Core(Generic[C, L]):
+    """What `TestEdge` and `SyncTestEdge` share. `make` builds a client's record from its id and release, `make_link` a
+    link's from its id, address and release."""
 
     def __init__(
-        self, caller: Caller, make: Callable[[str, str], C], release: str, history: int, attempts: int
+        self,
+        caller: Caller,
+        make: Callable[[str, str], C],
+        make_link: Callable[[str, str, str], L],
+        release: str,
+        history: int,
+        attempts: int,
     ) -> None:
         self.release = release
         self.now_ms = 1_790_000_000_000
         self.clients: dict[str, C] = {}
+        self.links: dict[str, L] = {}
         self.gone: list[str] = []
         self.lost_answers = 0
         self.holding = False
         self.store_away = False
         self._caller = caller
         self._make = make
+        self._make_link = make_link
         self._history = history
         self._attempts = attempts
         self._channels: dict[str, Channel] = {}
@@ -69,6 +80,13 @@ class Core(Generic[C]):
         client.end(closed, self.now_ms, clean=clean, cause=cause)
         await self.flush()
 
+    async def happen(self, link: LinkRecord, type: str, fields: Mapping[str, Any]) -> None:
+        """Something comes from a link's far end."""
+        if not link.live:
+            raise ConnectionError(f"the link {link.id} has ended")
+        link.happened(type, self.now_ms, **fields)
+        await self.flush()
+
     async def advance(self, ms: int) -> None:
         """Let time pass, stopping at each timer that is due on the way."""
         until = self.now_ms + ms
@@ -91,9 +109,9 @@ class Core(Generic[C]):
     async def promote(self, release: str) -> None:
         """All sessions that are not pinned go over to `release`."""
         self.release = release
-        for client in self.clients.values():
-            if client.live and client.pinned is None and client.release != release:
-                self._move(client, release)
+        for session in self._sessions():
+            if session.live and session.pinned is None and session.release != release:
+                self._move(session, release)
         await self.flush()
 
     def publish(self, channel: str, payload: str | bytes, id: str | None, sender: str | None) -> bool:
@@ -113,18 +131,33 @@ class Core(Generic[C]):
             self._channels[name] = Channel(f"epoch-{len(self._channels) + 1}", self._history)
         return self._channels[name]
 
+    def link(self, id: str, jid: str | None) -> L:
+        """The link of that id; with `jid` made when there is none. Raises LookupError."""
+        if id in self.links:
+            return self.links[id]
+        if jid is None:
+            raise LookupError(f"nobody has connected {id}; give its jid to begin with a link that is there")
+        link = self.links[id] = self._make_link(id, jid, self.release)
+        return link
+
+    def _sessions(self) -> list[SessionRecord]:
+        return [*self.clients.values(), *self.links.values()]
+
+    def _session(self, id: str) -> SessionRecord | None:
+        return self.clients.get(id) or self.links.get(id)
+
     # To the backend and back ---------------------------------------------------------------------------------------
 
     async def flush(self, *, even_if_holding: bool = False) -> None:
         """Send what is queued, all sessions in one request, (one a release) until nothing is.
         Raises `BackendFailed`."""
         while not self.holding or even_if_holding:
-            queued = [client for client in self.clients.values() if client.queue]
+            queued = [session for session in self._sessions() if session.queue]
             if not queued:
                 return  # gone sessions ride along with the next events
             release = queued[0].release
-            queued = [client for client in queued if client.release == release]
-            taken = {client.id: list(client.queue) for client in queued}
+            queued = [session for session in queued if session.release == release]
+            taken = {session.id: list(session.queue) for session in queued}
             answer = await self._caller.post(self._body(queued), release)
             if self.lost_answers:
                 self.lost_answers -= 1
@@ -134,18 +167,18 @@ class Core(Generic[C]):
                 self._verdict(queued, answer)
                 continue
             results = {result["id"]: result for result in answer.results}
-            for client in queued:
-                while client.queue and client.queue[0]["id"] in results:
-                    event = client.queue.popleft()
-                    self._apply(client, event, results[event["id"]])
+            for session in queued:
+                while session.queue and session.queue[0]["id"] in results:
+                    event = session.queue.popleft()
+                    self._apply(session, event, results[event["id"]])
             self._again(taken, answer, final=True)
 
-    def _body(self, queued: Sequence[ClientRecord]) -> dict[str, Any]:
+    def _body(self, queued: Sequence[SessionRecord]) -> dict[str, Any]:
         events = []
-        for client in queued:
-            shared = {"session": client.id, "release": client.release, "user": client.user}
-            events += [{**event, **shared} for event in client.queue]
-            events[-len(client.queue)] |= {"state": client.state, "version": client.version}
+        for session in queued:
+            shared = {"session": session.id, "release": session.release, "user": session.user}
+            events += [{**event, **shared} for event in session.queue]
+            events[-len(session.queue)] |= {"state": session.state, "version": session.version}
         body: dict[str, Any] = {"edge": EDGE_ID, "events": events}
         if self.gone:
             body["gone"], self.gone = self.gone, []
@@ -154,7 +187,7 @@ class Core(Generic[C]):
     def _again(self, taken: Mapping[str, Sequence[dict[str, Any]]], answer: Answer, *, final: bool) -> None:
         """Count the attempt of events that have no answer; give up on them past the last."""
         for id, events in taken.items():
-            queue = self.clients[id].queue
+            queue = (self.clients[id] if id in self.clients else self.links[id]).queue
             for event in events:
                 if event not in queue:
                     continue
@@ -165,11 +198,11 @@ class Core(Generic[C]):
                     failed = BackendFailed(f"{event['type']} event {event['id']}: status {answer.status}, {reason}")
                     raise failed from (answer.errors[0] if answer.errors else None)
 
-    def _verdict(self, queued: Sequence[ClientRecord], answer: Answer) -> None:
+    def _verdict(self, queued: Sequence[SessionRecord], answer: Answer) -> None:
         """Another 4xx is final: an `open` is refused with it; for anything else the test should know."""
-        opening = [client for client in queued if client.queue[0]["type"] == "open"]
-        for client in queued:
-            client.queue.clear()
+        opening = [each for each in queued if isinstance(each, ClientRecord) and each.queue[0]["type"] == "open"]
+        for session in queued:
+            session.queue.clear()
         if len(opening) < len(queued):
             raise BackendFailed(f"the backend answered {answer.status}: {answer.text}")
         for client in opening:
@@ -177,40 +210,38 @@ class Core(Generic[C]):
 
     # What actions bring about --------------------------------------------------------------------------------------
 
-    def _apply(self, client: ClientRecord, event: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    def _apply(self, session: SessionRecord, event: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         actions: list[dict[str, Any]] = list(result.get("actions", ()))
-        client.actions += actions
-        client.last_actions = actions
-        if self.store_away and needs_store(client, event, result):
-            self._refuse(client, event, f"nothing of it was done: {STAYED_AWAY}")
+        session.actions += actions
+        session.last_actions = actions
+        if self.store_away and needs_store(session, event, result):
+            self._refuse(session, event, f"nothing of it was done: {STAYED_AWAY}")
             return
         state = result.get("state", {})
         if state:
-            client.state = {**client.state, **state.get("set", {})}
+            session.state = {**session.state, **state.get("set", {})}
             for key in state.get("unset", ()):
-                client.state.pop(key, None)
-            client.version += 1
-        if not client.accepted and not any(action["type"] == "reject" for action in actions):
-            client.accepted = True
-        failures = [failure for action in actions if (failure := self._act(client, action))]
+                session.state.pop(key, None)
+            session.version += 1
+        if isinstance(session, ClientRecord) and not any(action["type"] == "reject" for action in actions):
+            session.accepted = True
+        failures = [failure for action in actions if (failure := self._act(session, action))]
         if failures:
-            self._refuse(client, event, failures[0])
+            self._refuse(session, event, failures[0])
 
-    def _refuse(self, client: ClientRecord, event: Mapping[str, Any], error: str) -> None:
+    def _refuse(self, session: SessionRecord, event: Mapping[str, Any], error: str) -> None:
         """The answer to `event` could not be carried out whole: say so, as long as there is somebody to tell."""
-        if event["type"] == "open" and not client.accepted:
-            client.rejected = Rejected(503, "session store unavailable", (("Retry-After", "5"),))
-        elif client.live:
-            client.refusals = client.refusals + 1 if event["type"] == "refused" else 0
-            if client.refusals >= _REFUSALS:
+        if isinstance(session, ClientRecord) and event["type"] == "open" and not session.accepted:
+            session.rejected = Rejected(503, "session store unavailable", (("Retry-After", "5"),))
+        elif session.live:
+            session.refusals = session.refusals + 1 if event["type"] == "refused" else 0
+            if session.refusals >= _REFUSALS:
                 raise BackendFailed(f"answers to `refused` events were refused again {_REFUSALS} times: {error}")
-            client.happened("refused", self.now_ms, of=event["id"], error=error)
+            session.happened("refused", self.now_ms, of=event["id"], error=error)
 
-    def _act(self, client: ClientRecord, action: Mapping[str, Any]) -> str:
+    def _act(self, client: SessionRecord, action: Mapping[str, Any]) -> str:
         """Carry out one action. What could not be done, or nothing."""
-        target: ClientRecord | None = client
-        if "session" in action:
-            target = self.clients.get(action["session"])
+        target = self._session(action["session"]) if "session" in action else client
         kind = action["type"]
         if kind == "publish":
             if self.store_away:
@@ -218,18 +249,39 @@ class Core(Generic[C]):
             sender = action.get("session", client.id) if action.get("except_self") else None
             self.publish(action["channel"], _payload(action), action.get("id"), sender)
             return ""
-        if target is None or not target.live:
+        beginning = kind == "xmpp.connect" and (target is None or not target.live)
+        if not beginning and (target is None or not target.live):
             if target is not client:
                 self.gone.append(action["session"])
             return ""
-        if self.store_away and target is not client and needs_store(target, {}, {"actions": [action]}):
+        if (
+            self.store_away
+            and target is not client
+            and (target is None or needs_store(target, {}, {"actions": [action]}))
+        ):
             return ""  # an order for another session; the edge logs it and tells nobody
         if "id" in action:
             if action["id"] in self._used_ids:
                 return ""
             self._used_ids.add(action["id"])
-        getattr(self, f"_do_{kind}")(target, action)
+        if kind.startswith("xmpp."):
+            self._order_link(client, target, action, beginning)
+        elif isinstance(target, LinkRecord) and kind != "pin":
+            raise BackendFailed(f"{kind} is nothing that the link {target.id} could do")
+        else:
+            getattr(self, f"_do_{kind}")(target, action)
         return ""
+
+    def _order_link(
+        self, actor: SessionRecord, target: SessionRecord | None, action: Mapping[str, Any], beginning: bool
+    ) -> None:
+        id = action.get("session", actor.id)
+        if beginning:
+            target = self.links[id] = self._make_link(id, action["jid"], self.release)
+        if not isinstance(target, LinkRecord):
+            raise BackendFailed(f"{action['type']} is for links, and {id} is none")
+        client = actor.id if isinstance(actor, ClientRecord) else None
+        target.obey(action, client, self.now_ms, new=beginning)
 
     def _do_accept(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
         client.subprotocol = action.get("subprotocol")
@@ -273,15 +325,15 @@ class Core(Generic[C]):
     def _do_cancel_timer(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
         client.timers.pop(action["name"], None)
 
-    def _do_pin(self, client: ClientRecord, action: Mapping[str, Any]) -> None:
-        client.pinned = action["release"]
-        wanted = self.release if client.pinned is None else client.pinned
-        if wanted != client.release:
-            self._move(client, wanted)
+    def _do_pin(self, session: SessionRecord, action: Mapping[str, Any]) -> None:
+        session.pinned = action["release"]
+        wanted = self.release if session.pinned is None else session.pinned
+        if wanted != session.release:
+            self._move(session, wanted)
 
-    def _move(self, client: ClientRecord, release: str) -> None:
-        old, client.release = client.release, release
-        client.happened("release", self.now_ms, **{"from": old, "to": release})
+    def _move(self, session: SessionRecord, release: str) -> None:
+        old, session.release = session.release, release
+        session.happened("release", self.now_ms, **{"from": old, "to": release})
 
 
 def _payload(action: Mapping[str, Any]) -> str | bytes:

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 from backend_sdk.errors import Headers
 from backend_sdk.events import Position
 from backend_sdk.testing.caller import Caller
-from backend_sdk.testing.core import C, Core
+from backend_sdk.testing.core import C, Core, L
+from backend_sdk.testing.links import LinkDriver
 from backend_sdk.testing.records import ClientRecord, Closed
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def _handshake(path: str, query: str, headers: Headers, subprotocols: Sequence[s
     }
 
 
-class _Edge(Generic[C]):
+class _Edge(Generic[C, L]):
     """What needs no waiting, the same in both twins.
 
     app
@@ -64,12 +65,20 @@ class _Edge(Generic[C]):
         attempts: int = 1,
     ) -> None:
         self._caller = Caller(app, path, encoding, secrets)
-        self._core: Core[C] = Core(self._caller, self._make, release, history, attempts)
+        self._core: Core[C, L] = Core(self._caller, self._make, self._make_link, release, history, attempts)
         self._stop = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
 
     def _make(self, id: str, release: str) -> C:
         raise NotImplementedError
+
+    def _make_link(self, id: str, jid: str, release: str) -> L:
+        raise NotImplementedError
+
+    def link(self, id: str, *, jid: str | None = None) -> L:
+        """The XMPP link of that id, whose far end the test plays from now on. One that nobody has connected is made
+        with `jid`, as if it had been; without it that is a LookupError."""
+        return self._core.link(id, jid)
 
     @property
     def now_ms(self) -> int:
@@ -147,11 +156,20 @@ class TestClient(ClientRecord):
         await self._edge._core.end(self, Closed(1006, ""), clean=False, cause=cause)
 
 
-class TestEdge(_Edge[TestClient]):
+class TestLink(LinkDriver[Coroutine[Any, Any, None]]):
+    """An XMPP link of a `TestEdge`; `TestEdge.link` gives it. Its methods are awaited."""
+
+    __test__ = False
+
+
+class TestEdge(_Edge[TestClient, TestLink]):
     __doc__ = f"An edge in memory, for tests that await.\n{_Edge.__doc__}"
 
     def _make(self, id: str, release: str) -> TestClient:
         return TestClient(self, id, release)
+
+    def _make_link(self, id: str, jid: str, release: str) -> TestLink:
+        return TestLink(id, jid, release, self._core.happen, lambda work: work, lambda: self.now_ms)
 
     async def __aenter__(self) -> Self:
         await self._start()
@@ -220,11 +238,20 @@ class SyncTestClient(ClientRecord):
         self._edge._run(self._edge._core.end(self, Closed(1006, ""), clean=False, cause=cause))
 
 
-class SyncTestEdge(_Edge[SyncTestClient]):
+class SyncTestLink(LinkDriver[None]):
+    """An XMPP link of a `SyncTestEdge`; as `TestLink`, without ``await``."""
+
+    __test__ = False
+
+
+class SyncTestEdge(_Edge[SyncTestClient, SyncTestLink]):
     __doc__ = f"An edge in memory, for tests that do not await; it brings its own event loop.\n{_Edge.__doc__}"
 
     def _make(self, id: str, release: str) -> SyncTestClient:
         return SyncTestClient(self, id, release)
+
+    def _make_link(self, id: str, jid: str, release: str) -> SyncTestLink:
+        return SyncTestLink(id, jid, release, self._core.happen, self._run, lambda: self.now_ms)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

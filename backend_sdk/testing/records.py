@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,8 @@ class Waiting:
     data: Any
 
 
-class ClientRecord:
-    """A client and its session, as the test edge keeps them. All public attributes are for looking at."""
+class SessionRecord:
+    """What the sessions of clients and XMPP links have in common."""
 
     def __init__(self, id: str, release: str) -> None:
         self.id = id
@@ -54,24 +54,43 @@ class ClientRecord:
         self.user: str | None = None
         self.state: dict[str, Any] = {}
         self.version = 0
+        self.actions: list[dict[str, Any]] = []
+        """Every action the backend answered to this session's events with, in order, as it stands on the wire."""
+        self.last_actions: list[dict[str, Any]] = []
+        """Those of the last answer."""
+        self.queue: deque[dict[str, Any]] = deque()
+        """Events the backend has not answered."""
+        self.refusals = 0
+        """How many `refused` events in a row had an answer that was refused as well."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it is connected, or may still become so."""
+        raise NotImplementedError
+
+    def happened(self, type: str, at: int, **fields: Any) -> None:
+        """Queue an event."""
+        raise NotImplementedError
+
+    def _queue_event(self, number: str, type: str, at: int, fields: Mapping[str, Any]) -> None:
+        self.queue.append({"id": f"{self.id}:{number}", "type": type, "at": at, "attempt": 1, **fields})
+
+
+class ClientRecord(SessionRecord):
+    """A client and its session, as the test edge keeps them. All public attributes are for looking at."""
+
+    def __init__(self, id: str, release: str) -> None:
+        super().__init__(id, release)
         self.accepted = False
         self.subprotocol: str | None = None
         self.headers: list[tuple[str, str]] = []
         """Response headers of the handshake."""
         self.received: list[str | bytes] = []
         """Messages the client got, in order."""
-        self.actions: list[dict[str, Any]] = []
-        """Every action the backend answered to this session's events with, in order, as it stands on the wire."""
-        self.last_actions: list[dict[str, Any]] = []
-        """Those of the last answer."""
         self.channels: set[str] = set()
         self.timers: dict[str, Waiting] = {}
         self.closed: Closed | None = None
         self.rejected: Rejected | None = None
-        self.queue: deque[dict[str, Any]] = deque()
-        """Events the backend has not answered."""
-        self.refusals = 0
-        """How many `refused` events in a row had an answer that was refused as well."""
         self._events = 0
 
     @property
@@ -88,7 +107,7 @@ class ClientRecord:
         """Queue an event."""
         self._events += 1
         number = "close" if type == "close" else str(self._events)
-        self.queue.append({"id": f"{self.id}:{number}", "type": type, "at": at, "attempt": 1, **fields})
+        self._queue_event(number, type, at, fields)
 
     def end(self, closed: Closed, at: int, *, clean: bool, cause: str) -> None:
         """The connection is over: nothing is received any more, the `close` event is the last one. Once."""

@@ -26,8 +26,9 @@ from edge.control.app import control_app
 from edge.errors import NotConfirmed as EdgeNotConfirmed
 from edge.errors import SessionGone as EdgeSessionGone
 from edge.errors import StoreUnavailable
-from edge.protocol.callbacks.actions import Publish
+from edge.protocol.callbacks.actions import Publish, XmppSend
 from edge.protocol.callbacks.actions import Send as SendAction
+from edge.protocol.xmpp.outgoing import MessageFields
 from tests.support.ports import free_port
 from tests.unit.control.memory import ROW, MemoryEdge
 from tests.unit.sdk.serving import served
@@ -224,3 +225,12 @@ async def test_an_edge_that_hangs_is_given_up_on() -> None:
         async with AsyncPublisher(url, attempts=1, timeout_s=0.05) as publisher:
             with pytest.raises(Unavailable, match="ReadTimeout"):
                 await publisher.channel("c")
+
+
+def test_links_are_given_orders_like_sessions(url: str, edge: MemoryEdge) -> None:
+    edge.rows["x:u42"] = ROW
+    with Publisher(url, TOKEN) as publisher:
+        publisher.act("x:u42", [actions.xmpp_send("bob@x", "hi", id="a-1"), actions.xmpp_get()])
+    ((link, order),) = edge.orders
+    assert (link, order.actions[0]) == ("x:u42", XmppSend(MessageFields("bob@x", body="hi"), id="a-1"))
+    assert order.actions[1].id
