@@ -22,7 +22,7 @@ from typing import Any
 from edge.backend.client import BackendClient
 from edge.backend.origins import BackendOrigins
 from edge.clock import SystemClock
-from edge.config import GripRouteSettings, GripSettings, RouteSettings, Settings
+from edge.config import GripRouteSettings, GripSettings, RouteSettings, Settings, XmppSettings
 from edge.control.app import control_app
 from edge.control.zmq_inputs import ZmqInputs
 from edge.errors import HoldfastError, StoreUnavailable
@@ -113,7 +113,7 @@ class Edge:
             dialer=XmppDialer(clock),
             pacer=Pacer(clock, self._wheel, random.random),
             vault=Vault.of(settings),
-            server=lambda domain: self._servers.get(domain),
+            server=self._server,
             find_route=self._find_route,
             random=random.random,
             house=house,
@@ -316,6 +316,10 @@ class Edge:
         """The route of a session that another edge held: by name, else any of its app."""
         candidates = [route for route in self._routes if route.settings.app == app]
         return next((route for route in candidates if route.name == name), candidates[0] if candidates else None)
+
+    def _server(self, domain: str) -> XmppSettings | None:
+        """Where links to addresses of `domain` go."""
+        return self._servers.get(domain)
 
     def _declared_dead(self) -> None:
         """Another edge took our sessions. Go down at once; the supervisor starts a new edge in our place."""

@@ -24,6 +24,7 @@ from edge.errors import (
 )
 from edge.model.release import ReleaseTable
 from edge.store.base import Publication, SessionRow
+from edge.store.links_base import LinkRow
 
 _SOON = {"Retry-After": "1"}
 
@@ -105,6 +106,34 @@ def session_view(row: SessionRow) -> dict[str, Any]:
         "version": row.version,
         "channels": sorted(row.channels),
         "timers": [{"name": timer.name, "due": timer.due_ms, "data": timer.data} for timer in row.timers],
+    }
+
+
+def link_view(row: LinkRow) -> dict[str, Any]:
+    """A link in the form of a session, with what only links have under ``link``."""
+    return {
+        "session": row.id,
+        "app": row.app,
+        "route": row.route,
+        "release": row.release,
+        "pinned": row.pinned or None,
+        "user": None,
+        "edge": row.owner,
+        "transport": "xmpp",
+        "client": row.bound_jid or row.jid,
+        "opened_at": row.connect.get("begun_at", 0),
+        "state": row.state,
+        "version": row.state_version,
+        "channels": [],
+        "timers": [],
+        "link": {
+            "jid": row.bound_jid or row.jid,
+            "phase": row.phase,
+            "resumable": bool(row.sm_id),
+            "attached": list(row.attached),
+            "waiting": row.seq - row.done,
+            "unacked": (row.out_n - row.out_base) % 2**32,
+        },
     }
 
 

@@ -6,12 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.control import bodies
-from edge.control.answers import answer, session_view
+from edge.control.answers import answer, link_view, session_view
 from edge.control.context import Context
+from edge.store.links_base import LinkRow
 
 
 async def session(context: Context, request: Request) -> Response:
-    return answer(session_view(await context.operations.session(bodies.name_in_path(request, "session"))))
+    row = await context.operations.session(bodies.name_in_path(request, "session"))
+    return answer(link_view(row) if isinstance(row, LinkRow) else session_view(row))
 
 
 async def sessions_of_user(context: Context, request: Request) -> Response:

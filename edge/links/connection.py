@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from edge.errors import HoldfastError
 from edge.protocol.xmpp.credentials import ScramKeys
@@ -130,8 +130,7 @@ class LinkConnection(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none to isinstance
 
     def data_received(self, data: bytes) -> None:
         if self._listener is not None:

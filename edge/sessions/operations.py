@@ -8,13 +8,14 @@ from typing import Any
 
 from edge.config import RouteSettings
 from edge.errors import NotFound, SessionGone
-from edge.protocol.callbacks.actions import CloseSession, Result
+from edge.protocol.callbacks.actions import CloseSession, Result, XmppDisconnect, is_link
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemPublisher, ItemResult
 from edge.sessions.operations_port import ChannelState
 from edge.sessions.release_desk import ReleaseDesk
 from edge.sessions.services import Services
 from edge.store.base import HistoryPage, Position, Published, SessionRow
+from edge.store.links_base import LinkRow
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{16}")
 
@@ -61,13 +62,22 @@ class LocalOperations(ReleaseDesk):
 
     # Sessions.
 
-    async def session(self, session: str) -> SessionRow:
+    async def session(self, session: str) -> SessionRow | LinkRow:
+        if is_link(session):
+            return await self._link(session)
         local = self._services.registry.get(session)
         if local is not None:
             return local.row()
         row = await self._services.store.load(session)
         if row is None:
             raise _gone_or_never(session)
+        return row
+
+    async def _link(self, link: str) -> LinkRow:
+        here = self._services.post.house.get(link)
+        row = here.ledger.row() if here is not None else await self._services.store.links.load(link)
+        if row is None:
+            raise NotFound(f"there is no link {link!r}")
         return row
 
     async def sessions_of_user(self, user: str) -> Sequence[SessionRow]:
@@ -80,7 +90,7 @@ class LocalOperations(ReleaseDesk):
             raise _gone_or_never(session) from None
 
     async def end_session(self, session: str, code: int, reason: str) -> None:
-        await self.act(session, Result((CloseSession(code, reason),)))
+        await self.act(session, Result((XmppDisconnect() if is_link(session) else CloseSession(code, reason),)))
 
     async def _releases_changed(self, app: str, stored: Mapping[str, Mapping[str, Any]]) -> None:
         self._services.releases.update(app, stored)
@@ -97,6 +107,8 @@ class LocalOperations(ReleaseDesk):
 
 def _gone_or_never(session: str) -> Exception:
     """Rows go with their sessions: an id that looks like one of ours was one of ours, as far as we can tell."""
+    if is_link(session):
+        return NotFound(f"there is no link {session!r}")
     if _SESSION_ID.fullmatch(session):
         return SessionGone(f"session {session} has ended")
     return NotFound(f"{session!r} is not a session id")

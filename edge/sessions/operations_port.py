@@ -17,6 +17,7 @@ from edge.protocol.callbacks.actions import Result
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemResult
 from edge.store.base import HistoryPage, Position, Published, SessionRow
+from edge.store.links_base import LinkRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Operations(ReleaseOperations, Protocol):
         """Every edge forgets the newest ids of GRIP channels, and asks backends what their clients may have missed."""
         ...
 
-    async def session(self, session: str) -> SessionRow:
+    async def session(self, session: str) -> SessionRow | LinkRow:
         """`NotFound` when the id was never a session's, as far as the edge can tell; `SessionGone` when it ended."""
         ...
 

@@ -219,8 +219,8 @@ class ProcessMeters:
     link_logins: Counters = _counters(
         "link_logins",
         "outcome",
-        "Logins to XMPP servers, by outcome: connected (a first session), resumed, reset (a new session in the place of "
-        "a lost one), refused, failed, unreachable.",
+        "Logins to XMPP servers, by outcome: connected (a first session), resumed, reset (a new session in "
+        "the place of a lost one), refused, failed, unreachable.",
     )
     link_stanzas: Counters = _counters("link_stanzas", "direction", "Stanzas of links, by direction: in, out.")
     links_claimed: Counter = _counter("links_claimed", "Links taken over from edges that died or went down.")

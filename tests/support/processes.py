@@ -138,8 +138,8 @@ class Edge(Managed):
     """`holdfast serve` with a configuration file of its own and ports it keeps over restarts.
 
     `routes` are `[[route]]` tables; `backend` alone makes one route for everything. `edge` and `channels` are
-    laid over the `[edge]` table and give the `[[channel]]` tables. Without `redis` the edge starts its
-    embedded one.
+    laid over the `[edge]` table and give the `[[channel]]` tables, `xmpp` the `[[xmpp]]` ones. Without `redis` the edge
+    starts its embedded one.
     """
 
     def __init__(
@@ -149,6 +149,7 @@ class Edge(Managed):
         backend: str = "",
         routes: Sequence[Mapping[str, Any]] = (),
         channels: Sequence[Mapping[str, Any]] = (),
+        xmpp: Sequence[Mapping[str, Any]] = (),
         edge: Mapping[str, Any] | None = None,
         redis: str = "",
         workers: int = 1,
@@ -172,6 +173,7 @@ class Edge(Managed):
                 **(edge or {}),
             },
             "channel": list(channels),
+            "xmpp": list(xmpp),
             "route": list(routes) or [{"backend": backend}],
         }
 

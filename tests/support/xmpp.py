@@ -4,7 +4,8 @@ A server lives in a private folder on free ports of loopback and is ended by its
 by root they run as `nobody`, else as whoever runs the tests. Both serve the same domains:
 
 - ``chat.test``: accounts `u0`, `u1` … with their passwords on disk, so that every SASL mechanism for passwords works.
-  Each has `contacts` mutual contacts among them (as far as there are accounts), in a ring: `XmppServer.contacts`.
+  Each has `contacts` mutual contacts among them (as far as there are accounts), in a ring, and the last `watchers`
+  accounts are contacts of all the others: `XmppServer.contacts`.
 - ``hashed.test``: the first `HASHED` of them again, stored as SCRAM keys, with empty rosters.
 - ``component.test``: an external component (XEP-0114) with the secret `SECRET`; ``muc.test``: rooms.
 
@@ -21,6 +22,7 @@ import hmac
 import http.client
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -58,10 +60,15 @@ class XmppServer(Managed):
 
     `accounts`: how many; `resume_s`: how long a lost session can be resumed; `queue`: how many stanzas wait for
     acknowledgement at most; `archive`: whether messages are archived (XEP-0313); quadratic in what one account gets.
+    `log_logins`: for `logins_tried`; Prosody tells of those only among everything else.
     """
 
     kind = ""
     programs: Sequence[str] = ()
+    _log_levels = ("", "")
+    """Usual, and with every attempt to log in."""
+    _attempt = ""
+    """Matches each of those in the server's log."""
 
     def __init__(
         self,
@@ -69,9 +76,11 @@ class XmppServer(Managed):
         *,
         accounts: int = 3,
         contacts: int = 20,
+        watchers: int = 0,
         resume_s: int = 300,
         queue: int = 500,
         archive: bool = False,
+        log_logins: bool = False,
         name: str = "",
     ) -> None:
         for program in self.programs:
@@ -82,6 +91,7 @@ class XmppServer(Managed):
         self.accounts = accounts
         self.port, self.tls_port, self.component_port, self.http_port = (free_port() for _ in range(4))
         self._contacts = contacts
+        self._watchers = watchers
         self._settings = {
             "DIR": str(self.scratch),
             "C2S": str(self.port),
@@ -91,6 +101,7 @@ class XmppServer(Managed):
             "RESUME": str(resume_s),
             "QUEUE": str(queue),
             "SECRET": SECRET,
+            "LOG_LEVEL": self._log_levels[log_logins],
             **self._words(archive),
         }
         self._prepared = False
@@ -101,9 +112,12 @@ class XmppServer(Managed):
 
     def contacts(self, number: int) -> list[str]:
         """Bare JIDs of everybody who is in the roster of `u<number>`, and has it in theirs."""
-        reach = min(self._contacts // 2, (self.accounts - 1) // 2)
-        near = [(number + step) % self.accounts for step in range(-reach, reach + 1) if step]
-        return [self.jid(other) for other in near]
+        ring = self.accounts - self._watchers
+        if number >= ring:
+            return [self.jid(other) for other in range(ring)]
+        reach = min(self._contacts // 2, (ring - 1) // 2)
+        near = [(number + step) % ring for step in range(-reach, reach + 1) if step]
+        return [self.jid(other) for other in [*near, *range(ring, self.accounts)]]
 
     @property
     def certificate(self) -> Path:
@@ -160,9 +174,17 @@ class XmppServer(Managed):
         """What the server itself logged."""
         return "".join(path.read_text(errors="replace") for path in sorted(self.scratch.rglob("*.log")))
 
+    def logins_tried(self) -> int:
+        """How often somebody has tried to log in, with whatever success. Needs `log_logins`."""
+        return len(re.findall(self._attempt, self.server_log()))
+
     def log_tail(self) -> str:
         lines = self.server_log().splitlines()[-60:]
         return "\n".join([super().log_tail(), f"--- the end of the log of {self.name} ---", *lines])
+
+    def change_password(self, number: int, password: str) -> None:
+        """For the next login of `u<number>`."""
+        raise NotImplementedError
 
     def _listening(self) -> bool:
         self.check_running()
@@ -202,9 +224,11 @@ class XmppServer(Managed):
 class Prosody(XmppServer):
     kind = "prosody"
     programs = ("prosody",)
+    _log_levels = ("info", "debug")
+    _attempt = r"Received\[c2s_unauthed\]: <auth "
 
     def _words(self, archive: bool) -> Mapping[str, str]:
-        return {"MODULES": '"mam",' if archive else "", "LOG_LEVEL": "info"}
+        return {"MODULES": '"mam",' if archive else ""}
 
     def _command(self) -> Sequence[str]:
         return [needs_program("prosody", ""), "-F", "--config", str(self.scratch / "prosody.cfg.lua")]
@@ -214,7 +238,7 @@ class Prosody(XmppServer):
         self._configure("prosody.cfg.lua", self.scratch / "prosody.cfg.lua")
         accounts, rosters = (self._store(DOMAIN, what) for what in ("accounts", "roster"))
         for number in range(self.accounts):
-            (accounts / f"u{number}.dat").write_text(f"return {{ password = {json.dumps(PASSWORD)} }};\n")
+            (accounts / f"u{number}.dat").write_text(_account(PASSWORD))
             contacts = "".join(
                 f'["{jid}"] = {{ subscription = "both"; groups = {{}}; name = "{jid.partition("@")[0]}" }};\n'
                 for jid in self.contacts(number)
@@ -223,6 +247,10 @@ class Prosody(XmppServer):
             (rosters / f"u{number}.dat").write_text(f"return {{\n{head}{contacts}}};\n")
         for number in range(HASHED):
             (self._store(HASHED_DOMAIN, "accounts") / f"u{number}.dat").write_text(_hashed_account())
+
+    def change_password(self, number: int, password: str) -> None:
+        accounts = self._store(DOMAIN, "accounts")  # which are read at each login
+        (accounts / f"u{number}.dat").write_text(_account(password))
 
     def _store(self, host: str, what: str) -> Path:
         folder = self.scratch / "data" / host.replace(".", "%2e") / what
@@ -234,6 +262,8 @@ class Ejabberd(XmppServer):
     kind = "ejabberd"
     # Not ejabberdctl: it insists on being root or its own user, and on a name service for Erlang nodes.
     programs = ("erl",)
+    _log_levels = ("warning", "info")
+    _attempt = r"(Accepted|Failed) c2s \S+ authentication"
 
     def _variables(self) -> Mapping[str, str]:
         found = sorted(Path("/usr/lib").glob("*/ejabberd-*/ebin"))
@@ -248,7 +278,7 @@ class Ejabberd(XmppServer):
         }
 
     def _words(self, archive: bool) -> Mapping[str, str]:
-        return {"MODULES": "  mod_mam: {default: always}" if archive else "", "LOG_LEVEL": "warning"}
+        return {"MODULES": "  mod_mam: {default: always}" if archive else ""}
 
     def _command(self) -> Sequence[str]:
         # Two schedulers that do not spin: tests share their machine.
@@ -289,6 +319,9 @@ class Ejabberd(XmppServer):
             yield f"<user name='u{number}' password={password}/>"
         yield "</host></server-data>"
 
+    def change_password(self, number: int, password: str) -> None:
+        self.call("change_password", {"user": f"u{number}", "host": DOMAIN, "newpass": password})
+
     def call(self, command: str, arguments: Mapping[str, object]) -> object:
         """A command of ejabberd's administration, over HTTP."""
         connection = http.client.HTTPConnection(LOOPBACK, self.http_port, timeout=_START_S)
@@ -317,6 +350,11 @@ def _give_away(folder: Path) -> None:
     if os.geteuid() == 0:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, _NOBODY, _NOBODY)
+
+
+def _account(password: str) -> str:
+    """As Prosody's internal_plain stores it."""
+    return f"return {{ password = {json.dumps(password)} }};\n"
 
 
 def _hashed_account() -> str:

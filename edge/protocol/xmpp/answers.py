@@ -33,8 +33,8 @@ def answer_for(request: Element, account: str) -> str | None:
     match (query.namespace, query.name):
         case (names.PING, "ping"):
             return ""
-        case (VERSION, "query"):
+        case (namespace, "query") if namespace == VERSION:
             return _SOFTWARE
-        case ("http://jabber.org/protocol/disco#info", "query") if "node" not in query.attributes:
+        case (namespace, "query") if namespace == DISCO_INFO and "node" not in query.attributes:
             return _INFO
     return None

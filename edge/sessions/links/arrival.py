@@ -11,11 +11,10 @@ import secrets
 from typing import TYPE_CHECKING
 
 from edge.config import XmppSettings
-from edge.errors import VaultError
+from edge.errors import DialError, VaultError
 from edge.links.connection import LinkConnection
-from edge.links.dialer import DialError
 from edge.model.link_phases import LinkPhase
-from edge.protocol.xmpp.credentials import Account, Certificate, Credentials, ScramKeys, Token
+from edge.protocol.xmpp.credentials import Account, Certificate, Credentials, Token
 from edge.protocol.xmpp.framing import StreamLimits
 from edge.protocol.xmpp.jid import bare
 from edge.protocol.xmpp.negotiation import Tls
@@ -33,6 +32,7 @@ AGAIN_MOST_MS = 30_000
 """Full jitter between these after a failure; the first try after a loss is made at once."""
 ASK_S = 30.0
 """How long a backend may take to give credentials until it is asked again."""
+BROKEN_OFF = frozenset({"", "ended", "undefined-condition"})
 RESUME_TRIES = 2
 """A server that breaks the connection instead of answering <resume/> has lost the session (Prosody does so when the
 count does not fit)."""
@@ -45,15 +45,13 @@ class Arrival:
         self._link = link
         self._failures = 0
         self._broken_resumes = 0
-        self._keys: ScramKeys | None = None
-        self.mechanism = ""
 
     async def run(self) -> None:
         """Until the link is live, or nobody wants it to be."""
         link = self._link
         while link.phase is LinkPhase.CONNECTING:
             await link.confirmed()
-            server = link.find_server()
+            server = link.server
             if server is None:
                 link.end(
                     "xmpp.disconnected", "not-configured", f"the edge's settings name no XMPP server for {link.domain}"
@@ -69,9 +67,6 @@ class Arrival:
             most = min(AGAIN_MOST_MS, AGAIN_FIRST_MS << min(self._failures, 7))
             await asyncio.sleep(link.services.random() * most / 1_000)
 
-    def keys_made(self, keys: ScramKeys) -> None:
-        self._keys = keys
-
     async def _try(self, server: XmppSettings, credentials: Credentials) -> bool:
         """Whether it is over: the link is live, or has ended."""
         link, services = self._link, self._link.services
@@ -85,8 +80,7 @@ class Arrival:
         except DialError as error:
             services.pacer.unreachable(server.domain, str(error))
             link.meters.link_logins["unreachable"].value += 1
-            _log.warning("link %s: %s is not reached: %s", link.session, server.domain, error)
-            link.not_there(str(error))
+            _log.warning("link %s: %s is not reached: %s", link.id, server.domain, error)
             return False
         assert isinstance(connection, LinkConnection)
         if link.phase is not LinkPhase.CONNECTING:
@@ -95,11 +89,10 @@ class Arrival:
         plan = self._plan(server, credentials, resuming=resuming)
         context = services.dialer.context(server) if server.tls == "starttls" else None
         password = credentials.password if isinstance(credentials, Account) else None
-        self._keys = None
-        outcome = link.begin(connection, resuming=resuming)
+        outcome = link.wire.begin(connection, resuming=resuming)
         connection.begin(
             lambda now: XmppStream(plan, lambda: secrets.token_urlsafe(18), now),
-            link,
+            link.wire,
             domain=server.domain,
             context=context,
             password=password,
@@ -110,17 +103,17 @@ class Arrival:
             connection.abort()
             raise
         if not live:
-            if resuming and link.broke_while_resuming:
+            if resuming and link.wire.failure.condition in BROKEN_OFF:
                 self._broken_resumes += 1
             if link.phase is LinkPhase.CONNECTING:
                 link.meters.link_logins["failed"].value += 1
             return link.phase is not LinkPhase.CONNECTING
         services.pacer.reached(server.domain)
-        self._remember(credentials, connection)
+        self._remember(credentials)
         return True
 
     def _plan(self, server: XmppSettings, credentials: Credentials, *, resuming: bool) -> StreamPlan:
-        link, ledger = self._link, self._link.ledger
+        link, ledger, services = self._link, self._link.ledger, self._link.services
         row = ledger.base
         resume = None
         if resuming:
@@ -134,7 +127,7 @@ class Arrival:
             resource=link.options.resource or bound,
             tls=Tls(server.tls),
             bare_without_tls=server.plain_without_tls,
-            pinned=link.pinned_mechanism(server.domain),
+            pinned=services.house.pinned.get(server.domain),
             resume=resume,
             resume_max_s=round(server.resume_s),
             carbons=link.options.carbons,
@@ -154,27 +147,27 @@ class Arrival:
             return await link.ask_credentials(ASK_S)
         sealed = link.ledger.base.credentials
         try:
-            return link.services.vault.open(link.session, sealed)
+            return link.services.vault.open(link.id, sealed)
         except VaultError as error:
-            _log.error("link %s: its credentials cannot be read: %s", link.session, error)
+            _log.error("link %s: its credentials cannot be read: %s", link.id, error)
             link.end("xmpp.auth_failed", "credentials-unreadable", "the edge cannot read the stored credentials")
             return None
 
-    def _remember(self, credentials: Credentials, connection: LinkConnection) -> None:
+    def _remember(self, credentials: Credentials) -> None:
         """Keep what makes the next login cheaper, and less secret: the keys made of the password; and once the server
         has taken them a second time, so that it salts passwords once and not anew each time, only them."""
         link = self._link
-        self.mechanism = connection.stream.mechanism
-        link.pin_mechanism(self.mechanism)
+        keys, mechanism = link.wire.keys, link.wire.mechanism
+        link.services.house.pinned[link.domain] = mechanism
         if link.options.asks or not isinstance(credentials, Account):
             return
         kept = credentials
-        if self._keys is not None:
-            kept = credentials.with_keys(self._keys)
-        elif credentials.password is not None and self.mechanism.startswith("SCRAM-"):
+        if keys is not None:
+            kept = credentials.with_keys(keys)
+        elif credentials.password is not None and mechanism.startswith("SCRAM-"):
             kept = credentials.without_password()
         if kept is not credentials or link.services.vault.stale(link.ledger.base.credentials):
-            link.ledger.save(credentials=link.services.vault.seal(link.session, kept))
+            link.ledger.save(credentials=link.services.vault.seal(link.id, kept))
             link.pump()
 
 

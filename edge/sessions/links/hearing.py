@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from edge.config import XmppSettings
 from edge.errors import FieldError
 from edge.protocol.xmpp.answers import answer_for
 from edge.protocol.xmpp.archive import Catchup, CatchupEnd
@@ -38,6 +39,7 @@ CATCHUP = "!archive"
 """What the link itself asked for; the rest are names of backends' actions."""
 INTERNAL_S = 30.0
 """For answers to the link's own questions."""
+DEFAULTS = XmppSettings(domain="")
 SEEN = 2_000
 """Archive ids remembered after a reset, while offline messages may repeat what the archive gave."""
 
@@ -135,32 +137,34 @@ class Hearing:
     def _request(self, element: Element) -> None:
         link = self._link
         account, sender = link.account, element.attributes.get("from")
-        id = element.attributes.get("id", "")
+        id, asked = element.attributes.get("id", ""), element.attributes.get("to")
         inside = answer_for(element, account)
         if inside is not None:
             roster = read_roster(element, account)
             if roster is not None:
                 link.tell("xmpp.roster", roster_form(roster), from_server=True)
-            self._reply(id, sender, inside)
+            self._reply(id, sender, inside, asked)
             return
         if "iq" not in link.options.stanzas:
-            self._reply(id, sender, None)
+            self._reply(id, sender, None, asked)
             return
-        due = link.now_ms() + round(link.server_settings.iq_reply_s * 1_000)
+        due = link.now_ms() + round((link.server or DEFAULTS).iq_reply_s * 1_000)
         fields = {"stanza": stanza_form(read_iq(element)), "xml": _text(element), "reply_by": due}
         seq = link.tell("xmpp.iq", fields, from_server=True)
-        link.ledger.ask(IqEntry(f"{ASKED}{seq}", id, sender or "", due))
+        link.ledger.ask(IqEntry(f"{ASKED}{seq}", id, sender or "", due, asked or ""))
         self._watch()
 
-    def _reply(self, id: str, to: str | None, inside: str | None) -> None:
+    def _reply(self, id: str, to: str | None, inside: str | None, asked: str | None) -> None:
+        """`asked`: the address that the request was for."""
+        ours = asked if self._link.is_component else None
         try:
             if inside is None:
-                answer = iq_error(id, to, "service-unavailable", self._link.jid)
+                answer = iq_error(id, to, "service-unavailable", self._link.sender, from_=ours)
             else:
-                answer = iq_result(id, to, inside, self._link.jid)
+                answer = iq_result(id, to, inside, self._link.sender, from_=ours)
         except FieldError:
             return  # nobody could be answered at such an address
-        self._link.send(answer)
+        self._link.send(answer.raw)
 
     def _answered(self, asked: OpenIq, element: Element) -> None:
         link = self._link
@@ -218,7 +222,7 @@ class Hearing:
         """A new session: nothing that was asked in the old one will be answered, nor does anybody wait for us."""
         for entry in tuple(self._link.ledger.iqs.values()):
             self._link.ledger.answered(entry.key)
-            if not entry.key.startswith((ASKED, "!")) and not entry.action_id.startswith("!"):
+            if not entry.key.startswith(ASKED) and not entry.action_id.startswith("!"):
                 self._tell_result(entry.action_id, ok=False, reason="session_lost")
         if self._table is not None:
             self._table.forget_all()
@@ -237,10 +241,10 @@ class Hearing:
         query = catchup.ask()
         if query is not None:
             entry = self.ask(catchup.id, None, CATCHUP, INTERNAL_S)
-            self._link.send_raw(query, entry)
+            self._link.send(query, CATCHUP, entry)
             return True
         self._catchup = None
-        self._link.caught_up(self._replayed, whole=catchup.end is CatchupEnd.WHOLE)
+        self._link.far.caught_up(self._replayed, whole=catchup.end is CatchupEnd.WHOLE)
         return False
 
     # -- deadlines
@@ -266,7 +270,7 @@ class Hearing:
         for entry in tuple(link.ledger.iqs.values()):
             if entry.key.startswith(ASKED) and entry.due_ms <= now:
                 link.ledger.answered(entry.key)
-                self._reply(entry.id, entry.peer or None, None)
+                self._reply(entry.id, entry.peer or None, None, entry.action_id or None)
         self._watch()
         link.pump()
 

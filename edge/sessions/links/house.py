@@ -112,8 +112,8 @@ class House:
 
     def _take_in(self, held: HeldLink, handle: RouteHandle) -> Link:
         link = Link(held, self.services, handle)
-        self._links[link.session] = link
-        self.attached(link, (), tuple(link.attached))
+        self._links[link.id] = link
+        self.attached(link, (), tuple(link.ledger.base.attached))
         link.start()
         return link
 
@@ -180,11 +180,11 @@ class House:
         for client in set(before).difference(now):
             links = self._clients.get(client)
             if links is not None:
-                links.discard(link.session)
+                links.discard(link.id)
                 if not links:
                     del self._clients[client]
         for client in set(now).difference(before):
-            self._clients.setdefault(client, set()).add(link.session)
+            self._clients.setdefault(client, set()).add(link.id)
 
     def client_ended(self, client: str) -> None:
         """A client session of this edge has ended."""
@@ -229,9 +229,9 @@ class House:
         self._remove(link)
 
     def _remove(self, link: Link) -> None:
-        if self._links.get(link.session) is link:
-            del self._links[link.session]
-            self.attached(link, tuple(link.attached), ())
+        if self._links.get(link.id) is link:
+            del self._links[link.id]
+            self.attached(link, tuple(link.ledger.base.attached), ())
 
     def lose_all(self) -> None:
         """This edge was declared dead: others have its links by now."""

@@ -137,7 +137,7 @@ class LinkPost:
         answered: Future[HoldfastError | None] = self._house.services.loop.create_future()
         link.order(result, lambda error: None if answered.done() else answered.set_result(error))
         error = await answered
-        if isinstance(error, SessionGone) and self._house.get(link.session) is not link:
+        if isinstance(error, SessionGone) and self._house.get(link.id) is not link:
             raise _Moved(str(error))
         return error
 

@@ -100,7 +100,7 @@ class Outcomes:
                 self._finish(work)
         link.pump()
         if not self.busy:
-            link.announce()
+            link.mailbox.announce()
 
     # -- one after the other
 
@@ -130,7 +130,7 @@ class Outcomes:
                 seq = int(event.fields["seq"])
                 if seq:
                     link.ledger.accept(seq)
-            if link.settled(event, handed_back=self._handing_back):
+            if link.mailbox.settled(event, handed_back=self._handing_back):
                 self._handing_back = False
 
     def _not_taken(self, event: Event | None, expired: Expired) -> None:
@@ -160,20 +160,20 @@ class Outcomes:
                     self._park(work.event, f"its answer does not hold: {problem}")
                 return
         if result.state_set or result.state_unset:
-            link.change_state(result.state_set, result.state_unset)
+            link.ledger.change_state(result.state_set, result.state_unset)
         for index, action in enumerate(result.actions):
             self._act(work, index, action)
 
     def _problem(self, index: int, action: Action) -> str | None:
         """Why an action may not stand where it stands."""
-        own = action.session is None or action.session == self._link.session
+        own = action.session is None or action.session == self._link.id
         if isinstance(action, Publish | Pin) or not own or isinstance(action, LINK_ACTIONS):
             return None
         return f"actions[{index}].session: a link has no client: name the session that the action is for"
 
     def _act(self, work: _Work, index: int, action: Action) -> None:
         link = self._link
-        own = action.session is None or action.session == link.session
+        own = action.session is None or action.session == link.id
         if isinstance(action, Publish):
             self._publish(work, index, action)
         elif not own:
@@ -233,7 +233,7 @@ class Outcomes:
         if order.id is None and work.event is not None and (is_link(target) or shared.registry.get(target) is None):
             # Wherever it is carried out, once: should this edge die now, the next owner's backend orders it again.
             order = replace(order, id=f"^{work.event.id}/{index + 1}")
-        app = link.route.app
+        app = link.handle.settings.app
         event = work.event
 
         def failed(what: str) -> None:

@@ -61,9 +61,9 @@ def _send(link: Link, action: XmppSend, name: str, told: Told) -> None:
     _check_alive(link)
     stanza = action.stanza
     element = (
-        raw_stanza(stanza, link.jid, limits=link.limits)
+        raw_stanza(stanza, link.sender, limits=link.limits)
         if isinstance(stanza, str)
-        else message_stanza(stanza, link.jid, limits=link.limits)
+        else message_stanza(stanza, link.sender, limits=link.limits)
     )
     entry = None
     if element.name == "iq" and element.attributes.get("type") in ("get", "set"):
@@ -75,9 +75,9 @@ def _presence(link: Link, action: XmppPresence, name: str, told: Told) -> None:
     _check_alive(link)
     stanza = action.stanza
     if isinstance(stanza, str):
-        element = raw_stanza(stanza, link.jid, limits=link.limits, allowed=("presence",))
+        element = raw_stanza(stanza, link.sender, limits=link.limits, allowed=("presence",))
     else:
-        element = presence_stanza(stanza, link.jid, limits=link.limits)
+        element = presence_stanza(stanza, link.sender, limits=link.limits)
     if "to" not in element.attributes:
         link.ledger.save_result(presence=element.raw)
     _keep(link, element, name, told, None)
@@ -86,7 +86,7 @@ def _presence(link: Link, action: XmppPresence, name: str, told: Told) -> None:
 def _iq(link: Link, action: XmppIq, name: str, told: Told) -> None:
     _check_alive(link)
     id = link.hearing.next_id()
-    element = iq_stanza(action.stanza_type, id, action.to, action.xml, link.jid, limits=link.limits)
+    element = iq_stanza(action.stanza_type, id, action.to, action.xml, link.sender, limits=link.limits)
     _keep(link, element, name, told, link.hearing.ask(id, action.to, name, action.timeout_s))
 
 
@@ -97,11 +97,13 @@ def _iq_reply(link: Link, action: XmppIqReply, name: str, told: Told) -> None:
         raise FieldError(
             "seq", f"no request waits for an answer under {action.seq}: it was answered, or its time is up"
         )
-    to = entry.peer or None
+    to, ours = entry.peer or None, (entry.action_id or None) if link.is_component else None
     if action.condition:
-        element = iq_error(entry.id, to, action.condition, link.jid, kind=action.error_type, text=action.text)
+        element = iq_error(
+            entry.id, to, action.condition, link.sender, from_=ours, kind=action.error_type, text=action.text
+        )
     else:
-        element = iq_result(entry.id, to, action.xml, link.jid, limits=link.limits)
+        element = iq_result(entry.id, to, action.xml, link.sender, from_=ours, limits=link.limits)
     link.ledger.answered(entry.key)
     _keep(link, element, name, told, None)
 
@@ -160,7 +162,7 @@ def _get(link: Link, action: XmppGet, name: str, told: Told) -> None:
 
 def _check_alive(link: Link) -> None:
     if link.phase in (LinkPhase.ENDING, LinkPhase.GONE) or link.leaving:
-        raise SessionGone(f"link {link.session} has ended")
+        raise SessionGone(f"link {link.id} has ended")
 
 
 _DOING: dict[type, Callable[[Link, Any, str, Told], None]] = {
