@@ -45,6 +45,14 @@ class Link(LinkOrders):
         """Keep the link on a release (SHA); None: follow its route's policy again."""
         self._give(actions.pin(release, id=id))
 
+    def attach(self, client: str | None = None, *, id: str | None = None) -> None:
+        """This client's session uses the link; it has to be named, as the event is not a client's."""
+        super().attach(_named(client), id=id)
+
+    def detach(self, client: str | None = None, *, id: str | None = None) -> None:
+        """This client's session does not use the link any more; it has to be named, as the event is not a client's."""
+        super().detach(_named(client), id=id)
+
     def to(self, session: str) -> OtherSession:
         """Orders for a client's session, by id. Raises `ActionError` when that is no id."""
         if not is_name(session):
@@ -70,3 +78,9 @@ class Link(LinkOrders):
         self._orders = None
         if self._state is not None:
             self._state.seal()
+
+
+def _named(client: str | None) -> str:
+    if client is None:
+        raise ActionError("client", "must name a client's session: the event is the link's own")
+    return client

@@ -237,7 +237,8 @@ class XmppSendFailed(LinkEvent):
 
 @dataclass(frozen=True, slots=True)
 class XmppReset(LinkEvent):
-    """The server has given up the old session, and a new one takes its place: rooms, presence and roster begin anew.
+    """The server has given up the old session, and a new one takes its place: rooms, presence and roster begin anew. It
+    comes in the place of `XmppConnected`; what the archive has follows as messages, then `XmppCaughtUp`.
     `unknown`: ids of actions that may or may not have arrived; `mam_after`: the newest archive id known."""
 
     type: ClassVar[str] = "xmpp.reset"
@@ -288,7 +289,8 @@ class XmppAuthFailed(LinkEvent):
 
 @dataclass(frozen=True, slots=True)
 class XmppCredentials(LinkEvent):
-    """Credentials are wanted, to ``connect`` or to ``resume``: `Link.give_credentials`."""
+    """Credentials are wanted, to ``connect`` or to ``resume``: `Link.give_credentials`. Its `seq` is 0: it stands outside
+    the order of the others."""
 
     type: ClassVar[str] = "xmpp.credentials"
     reason: str

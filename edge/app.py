@@ -112,7 +112,7 @@ class Edge:
             loop=loop,
             dialer=XmppDialer(clock),
             pacer=Pacer(clock, self._wheel, random.random),
-            vault=Vault.of(settings),
+            vault=_vault(settings),
             server=self._server,
             find_route=self._find_route,
             random=random.random,
@@ -217,9 +217,12 @@ class Edge:
 
     def reload(self, settings: Settings) -> None:
         """New routes, secrets, channels and limits; what belongs to sockets and to Redis stays as it was started."""
-        self._public.renew_certificate()  # the only part that can fail: nothing may have changed by then
+        # What can fail comes first: nothing may have changed by then.
+        vault = _vault(settings)
+        self._public.renew_certificate()
         self._settings = settings
         self._servers = {server.domain: server for server in settings.xmpp}
+        self._house.services.vault = vault
         self._routes.replace(settings.routes)
         self._reception.replace(settings.edge)
         self._grip_channels.reloaded()
@@ -359,6 +362,11 @@ class Edge:
             session.meters.queue_events.value += session.model.unsettled
         process.links.value = len(self._house)
         process.link_events_waiting.value = sum(link.ledger.backlog.waiting for link in self._house)
+
+
+def _vault(settings: Settings) -> Vault:
+    """Where no link can be, no key is made. Raises VaultError."""
+    return Vault.of(settings) if settings.xmpp else Vault([os.urandom(32)])
 
 
 def _settle_memory() -> None:

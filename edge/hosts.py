@@ -40,6 +40,8 @@ class Addresses:
         while not self._found or now - self._found_at_ms >= CACHE_MS:
             if self._looking is None:
                 self._looking = asyncio.ensure_future(self._look_up())
+                # Those who wait may all give up before it fails: then nobody else takes the error.
+                self._looking.add_done_callback(lambda looked: looked.cancelled() or looked.exception())
             await asyncio.shield(self._looking)
             now = self._clock.monotonic_ms()
         first = self._turn % len(self._found)

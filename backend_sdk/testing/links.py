@@ -88,7 +88,9 @@ class LinkRecord(SessionRecord):
             case "xmpp.suspend":
                 self.phase = "suspended"
             case "xmpp.disconnect":
-                self.happened("xmpp.disconnected", at, reason="ordered", text="", will_retry=False)
+                self.happened(
+                    "xmpp.disconnected", at, reason="requested", text="the backend asked for it", will_retry=False
+                )
             case "xmpp.get":
                 self.tell_state(at)
 

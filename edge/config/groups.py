@@ -286,7 +286,8 @@ class XmppSettings:
     """Name or IP address. Empty: as DNS says (SRV records of xmpp-client or xmpps-client), else the domain itself; for
     a component the domain itself."""
     port: int = 0
-    """0: that of the SRV record, or the usual: 5222, with direct TLS 5223, of components 5347."""
+    """0: that of the SRV record, or the usual: 5222, with direct TLS 5223, of components 5347. Any other: SRV records
+    are not asked for."""
     tls: Literal["starttls", "direct", "none"] = "starttls"
     """``direct``: from the first byte (XEP-0368). ``none`` is for a server on this machine, and what components have
     when nothing is said: they know no STARTTLS."""

@@ -55,12 +55,23 @@ class Vault:
 
     def seal(self, link: str, credentials: Credentials) -> bytes:
         """For Redis, under the id of the link."""
+        return self.seal_bytes(link, pack(credentials))
+
+    def seal_bytes(self, link: str, secret: bytes) -> bytes:
+        """What has credentials in it, on its way to the link through Redis."""
         name, key = self._keys[0]
         nonce = os.urandom(_NONCE_BYTES)
-        return bytes([_VERSION]) + name + nonce + key.encrypt(nonce, pack(credentials), _context(link))
+        return bytes([_VERSION]) + name + nonce + key.encrypt(nonce, secret, _context(link))
 
     def open(self, link: str, sealed: bytes) -> Credentials:
         """Raises VaultError, which says what to do, and nothing of what is inside."""
+        try:
+            return unpack(self.open_bytes(link, sealed))
+        except WireError as error:
+            raise VaultError(f"what is stored to log {link} in cannot be used ({error}): {_ANEW}") from None
+
+    def open_bytes(self, link: str, sealed: bytes) -> bytes:
+        """Raises VaultError."""
         if sealed[:1] != bytes([_VERSION]):
             raise VaultError(
                 f"what is stored to log {link} in was not sealed by this version of Holdfast: run the one that did, "
@@ -77,11 +88,9 @@ class Vault:
             )
         for key in named:
             try:
-                return unpack(key.decrypt(nonce, sealed[_HEAD_BYTES:], _context(link)))
+                return key.decrypt(nonce, sealed[_HEAD_BYTES:], _context(link))
             except InvalidTag:  # four bytes may name two keys
                 continue
-            except WireError as error:
-                raise VaultError(f"what is stored to log {link} in cannot be used ({error}): {_ANEW}") from None
         raise VaultError(_damaged(link))
 
     def stale(self, sealed: bytes) -> bool:

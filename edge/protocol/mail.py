@@ -97,11 +97,30 @@ class Recover:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedOrder:
+    """An `Order` for a link that has credentials in it, as a letter that was sealed for that link."""
+
+    link: str
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LinksFreed:
     """Links have been given away: claim some. No answer."""
 
 
-Letter = LinksFreed | Order | Receipt | CountAsked | Count | ReleasesChanged | ReceiversAsked | Receivers | Recover
+Letter = (
+    LinksFreed
+    | SealedOrder
+    | Order
+    | Receipt
+    | CountAsked
+    | Count
+    | ReleasesChanged
+    | ReceiversAsked
+    | Receivers
+    | Recover
+)
 
 _ACTION_NAMES: dict[type, str] = {
     Accept: "accept",
@@ -145,6 +164,8 @@ def encode_letter(letter: Letter) -> bytes:
             body = {"t": "recover"}
         case LinksFreed():
             body = {"t": "links"}
+        case SealedOrder(link, sealed):
+            body = {"t": "sealed", "link": link, "data": sealed}
     packed: bytes = msgpack.packb(body, use_bin_type=True, datetime=True)
     return packed
 
@@ -180,6 +201,8 @@ def decode_letter(body: bytes) -> Letter:
                 return Recover()
             case {"t": "links"}:
                 return LinksFreed()
+            case {"t": "sealed", "link": str(link), "data": bytes(sealed)}:
+                return SealedOrder(link, sealed)
     except FieldError:
         raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:

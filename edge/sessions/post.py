@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
-from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, WireError
-from edge.protocol.callbacks.actions import Result, is_link
+from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, VaultError, WireError
+from edge.protocol.callbacks.actions import Result, XmppConnect, XmppCredentials, is_link
 from edge.protocol.mail import (
     Count,
     CountAsked,
@@ -27,6 +27,7 @@ from edge.protocol.mail import (
     ReceiversAsked,
     Recover,
     ReleasesChanged,
+    SealedOrder,
     decode_letter,
     encode_letter,
 )
@@ -158,7 +159,10 @@ class Post:
 
     def _begin_order(self, edge: str, target: str, result: Result, done: Future[None]) -> None:
         number = next(self._numbers)
-        sent = self._sent[number] = _Sent(edge, encode_letter(Order(number, target, result)), done)
+        letter = encode_letter(Order(number, target, result))
+        if any(isinstance(action, XmppConnect | XmppCredentials) for action in result.actions):
+            letter = encode_letter(SealedOrder(target, self.house.services.vault.seal_bytes(target, letter)))
+        sent = self._sent[number] = _Sent(edge, letter, done)
         self._try(number, sent)
 
     def _try(self, number: int, sent: _Sent) -> None:
@@ -231,7 +235,9 @@ class Post:
         """A letter came. One that does not parse is logged; it never ends anything."""
         try:
             letter: Letter = decode_letter(body)
-        except WireError as error:
+            if isinstance(letter, SealedOrder):
+                letter = decode_letter(self.house.services.vault.open_bytes(letter.link, letter.sealed))
+        except (WireError, VaultError) as error:
             _log.warning("a letter from edge %s was not understood: %s", sender, error)
             return
         match letter:
@@ -254,6 +260,8 @@ class Post:
                 self.recover()
             case LinksFreed():
                 self.links_freed()
+            case SealedOrder():
+                _log.warning("a letter from edge %s was sealed twice", sender)
 
     def _add(self, number: int, counts: Sequence[int]) -> None:
         tally = self._tallies.get(number)

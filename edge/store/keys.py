@@ -9,7 +9,7 @@ hf:m:{edge}       pub/sub: mail to an edge        hf:r:{app}        hash: releas
 hf:{edges}        zset: edge → lease expiry, ms   hf:{edges}:info, :claims, :buried
 hf:x:{link}       hash: the link's row            hf:xe:{link}      list: events that wait for the backend
 hf:xu:{link}      list: stanzas without an ack    hf:xq:{link}      hash: iq requests without an answer
-hf:xf:{link}      fence of an earlier life        hf:xa:{link}:<id> an action's idempotency key
+hf:xf:{link}      fence and seq of an ended one   hf:xa:{link}:<id> an action's idempotency key
 hf:xp:{link}      list: events laid aside         hf:l:{edge}       set: links the edge owns
 hf:{links}:free   set: "<fence> <link>" of released links
 """

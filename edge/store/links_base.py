@@ -273,8 +273,9 @@ class LinkStore(Protocol):
 
     def connect(self, row: LinkRow, by: str, action: Action | None = None) -> Future[Begun]:
         """Begin a link with `by` as its owner, unless there is one of this id; then that is returned, whatever its
-        JID and owner are (the caller compares). The fence is above every earlier life's. Of `row` everything counts but
-        owner and fence; its counters are those of a link that never had a stream."""
+        JID and owner are (the caller compares). The fence is above every earlier life's, and so are the seqs of its
+        events (for 24 h). Of `row` everything counts but owner, fence and seq; its counters are those of a link that
+        never had a stream."""
         ...
 
     def load(self, link: str) -> Future[LinkRow | None]:

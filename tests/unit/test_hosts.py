@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -31,3 +32,27 @@ async def test_addresses_are_used_in_turn_and_refused_ones_come_last(monkeypatch
         addresses.refused(f"10.0.0.{n}")
     assert len(await addresses.candidates()) == 3
     assert look_ups == 2
+
+
+async def test_a_look_up_that_fails_after_everybody_has_left_is_not_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    silence = asyncio.Event()
+
+    async def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        await silence.wait()
+        raise OSError("no name server answers")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    addresses = Addresses("backend.example", 80, ManualClock())
+    waiting = asyncio.create_task(addresses.candidates())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    silence.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    del waiting, addresses
+    gc.collect()
+    assert caplog.records == []

@@ -14,9 +14,10 @@ acknowledged is in the next stream's plan, and is sent again (`ComponentPlan.una
   stream's own.
 - A server that does not answer the first ping, which is sent as soon as the stream is live, within `answer_s`, is taken
   for one that answers none: a stanza counts as handled when `take` has given it out, and `wake` says so. Then a stanza
-  may be lost that was written to a connection which was dead already. A late answer ends that.
-- To a server that has answered before, an unanswered ping is sent again: where a domain has several connections, as
-  ejabberd allows, the end of it may have come to another one.
+  may be lost that was written to a connection which was dead already. It is pinged every `silence_s` all the same, and
+  an answer ends that.
+- To a server that has answered before, an unanswered ping is sent again after `answer_s`: where a domain has several
+  connections, as ejabberd allows, the end of it may have come to another one.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class ComponentStream:
         self._mark: int | None = None
         """The count that its end acknowledges; None: it has come to it."""
         self._asked_at: float | None = None
-        """When that ping was sent, or soon after: `send` does not know the time."""
+        """When that ping was sent; None, too, until `wake` or `receive` says what time it is: `send` does not know."""
         self._written = plan.base
         """The count of stanzas that were given out."""
         self._deadline = now + plan.negotiation_s
@@ -154,7 +155,7 @@ class ComponentStream:
         self._heard_at, self._probed = now, False
         self._read(data)
         self._facts = []
-        if self._mark is not None and self._asked_at is None:
+        if self._unstamped:
             self._asked_at = now
         return facts
 
@@ -200,13 +201,16 @@ class ComponentStream:
             return None
         if not self.live:
             return self._deadline
+        if self._unstamped:
+            return self._heard_at
         plan, silent_at = self._plan, self._heard_at + self._plan.silence_s
         match self._acks:
             case Acks.UNKNOWN:
                 assert self._asked_at is not None
                 return self._asked_at + plan.answer_s
             case Acks.WRITING:
-                return self._heard_at if self._uncounted else silent_at
+                assert self._asked_at is not None
+                return self._heard_at if self._uncounted else self._asked_at + plan.silence_s
             case Acks.PINGS:
                 if self._probed:
                     return silent_at + plan.answer_s
@@ -219,6 +223,9 @@ class ComponentStream:
             return []
         if not self.live:
             return self._time_out(f"waited for {self._phase.value}")
+        if self._unstamped:
+            self._asked_at = now
+            return []
         if self._acks is Acks.PINGS:
             if self._probed:
                 return self._time_out("the server did not say whether it is there")
@@ -226,10 +233,10 @@ class ComponentStream:
             self._ask(now)
             return []
         self._acks = Acks.WRITING
-        if now >= self._heard_at + self._plan.silence_s:
-            # Nobody would answer. White space (RFC 6120 §4.6.1) lets the kernel find out whether anybody is there.
-            self._out += b" "
-            self._heard_at = now
+        assert self._asked_at is not None
+        if now >= self._asked_at + self._plan.silence_s:
+            # If nobody answers, the kernel still finds out whether anybody is there.
+            self._ask(now)
         return self._count_written()
 
     # -- hearing
@@ -355,6 +362,11 @@ class ComponentStream:
         else:
             self._say_ping()
         self._asked_at = now
+
+    @property
+    def _unstamped(self) -> bool:
+        """A ping was sent at a time that is not known."""
+        return self._mark is not None and self._asked_at is None
 
     def _say_ping(self) -> None:
         self._out += phrases.component_ping(self._ping, self._plan.domain, self._target)

@@ -244,6 +244,23 @@ def test_a_reload_cannot_take_the_tokens_from_an_open_control_port(tiny: Start) 
     edge.wait_log(r"edge.control = '0.0.0.0:0' is not accepted: .* needs edge.control_tokens")
 
 
+XMPP = '[[route]]\nbackend = "http://127.0.0.1:1"\n[[xmpp]]\ndomain = "chat.example"\n'
+
+
+def test_a_reload_may_bring_xmpp_servers(tiny: Start) -> None:
+    edge = tiny(TINY_REDIS="1").wait_ready()
+    edge.write("", XMPP)
+    edge.kill(signal.SIGHUP)
+    edge.wait_log("new settings are in force")
+
+
+def test_a_reload_cannot_bring_xmpp_servers_to_a_redis_of_ones_own_without_keys(tiny: Start) -> None:
+    edge = tiny('redis = "redis://127.0.0.1:1"').wait_ready()
+    edge.write("", XMPP)
+    edge.kill(signal.SIGHUP)
+    edge.wait_log("edge.link_keys is missing: .* make one by `openssl rand -base64 32`")
+
+
 @pytest.mark.parametrize("setting", ["listen", "control"])
 def test_a_taken_port_is_refused_by_name(tiny: Start, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -395,6 +395,8 @@ def test_a_bad_connect_is_refused_at_the_call_and_no_secret_is_shown(arguments: 
         (lambda link: link.presence(priority=True), "priority"),
         (lambda link: link.give_credentials(), "password"),
         (lambda link: link.attach("x:bob"), "client"),
+        (lambda link: link.attach(), "client"),
+        (lambda link: link.detach(), "client"),
     ],
 )
 def test_a_bad_order_names_its_argument(order: Any, field: str) -> None:

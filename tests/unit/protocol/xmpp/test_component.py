@@ -338,16 +338,20 @@ def test_an_answer_that_went_elsewhere_is_asked_for_again() -> None:
     talk.now = 5.0
     talk.hear(say.MESSAGE)
     talk.send(ONE)
-    assert talk.stream.wake_at() == 125  # when it was asked is known as soon as something comes
-    talk.now = 10.0
-    talk.hear(say.MESSAGE)
+    assert talk.stream.wake_at() == 5  # what time is it?
+    assert talk.wake(10) == b""
     talk.send(TWO)
     assert talk.stream.wake_at() == 40
     talk.facts.clear()
     assert talk.wake(40) == ping(2)
     assert talk.stream.wake_at() == 70
+    talk.hear(say.MESSAGE)
+    assert talk.stream.wake_at() == 70
     assert talk.hear(passed_back(2)) == ping(3)
-    assert talk.facts == [Acked(1)]
+    assert talk.facts[1:] == [Acked(1)]
+    talk.now = 50.0
+    talk.hear(say.MESSAGE)  # tells the time as well
+    assert talk.stream.wake_at() == 70
 
 
 # -- time
@@ -371,6 +375,9 @@ def test_a_silent_server_is_asked_and_then_left_without_a_word() -> None:
         talk = live()
         if waiting:
             talk.send(ONE)
+            talk.wake(0)
+            for at in (30, 60, 90):
+                assert talk.wake(at) == ping(2)
         assert talk.stream.wake_at() == 120
         assert talk.wake(120) == ping(2)
         assert talk.stream.wake_at() == 150
@@ -385,15 +392,19 @@ def test_a_silent_server_is_asked_and_then_left_without_a_word() -> None:
         assert (failed.condition, failed.by_server) == ("connection-timeout", False)
 
 
-def test_a_server_without_answers_is_kept_awake() -> None:
+def test_a_server_without_answers_is_asked_now_and_then() -> None:
     talk = live(answers=False)
     talk.wake(30)
     talk.facts.clear()
     for at in (120, 240, 360):
+        talk.now = at - 1.0
+        talk.hear(say.MESSAGE)
         assert talk.stream.wake_at() == at
-        assert talk.wake(at) == b" "
-    assert talk.facts == []
-    assert talk.stream.live
+        assert talk.wake(at) == ping(1)
+    talk.hear(passed_back(1))
+    assert talk.stream.acks is Acks.PINGS
+    assert [type(fact) for fact in talk.facts] == [StanzaReceived] * 3
+    assert talk.stream.wake_at() == 480
 
 
 def test_the_end_is_told_once() -> None:
