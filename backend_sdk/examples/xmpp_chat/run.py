@@ -133,10 +133,11 @@ def explain(options: argparse.Namespace, network: Network, running: Mapping[str,
             f"  Any XMPP client can be one of them: give it the address {server.ACCOUNTS[1]}@{network.domain}, by hand "
             f"the server\n  {HOST} and the port {network.port}, and accept the certificate, which is the server's own."
         )
+    edge = running["edge"].pid
     print(
         "\n  Now kill the backend, or the edge with its Redis and all connections, as often as you like:"
         f"\n\n      kill -9 {running['chat'].pid}     the chat's process"
-        f"\n      kill -9 {running['edge'].pid}     the edge"
+        f"\n      kill -9 {edge} $(pgrep -P {edge})     the edge, all of it"
         "\n\n  They are started again, and no contact notices: nobody goes offline, no message is lost or comes twice."
         "\n  Ctrl-C stops everything.\n",
         flush=True,
