@@ -289,8 +289,8 @@ class XmppAuthFailed(LinkEvent):
 
 @dataclass(frozen=True, slots=True)
 class XmppCredentials(LinkEvent):
-    """Credentials are wanted, to ``connect`` or to ``resume``: `Link.give_credentials`. Its `seq` is 0: it stands outside
-    the order of the others."""
+    """Credentials are wanted, to ``connect`` or to ``resume``: `Link.give_credentials`. It stands outside the order of
+    the other events, and its `seq` is 0."""
 
     type: ClassVar[str] = "xmpp.credentials"
     reason: str

@@ -223,6 +223,7 @@ class Edge:
         self._settings = settings
         self._servers = {server.domain: server for server in settings.xmpp}
         self._house.services.vault = vault
+        self._house.services.dialer.forget()
         self._routes.replace(settings.routes)
         self._reception.replace(settings.edge)
         self._grip_channels.reloaded()

@@ -63,9 +63,11 @@ class LinkRecord(SessionRecord):
 
     def happened(self, type: str, at: int, **fields: Any) -> None:
         """Queue an event."""
+        aside = type == "xmpp.credentials"  # outside the order of the others
         self._seq += 1
-        common = {"seq": self._seq, "jid": self.jid} if type.startswith("xmpp.") else {}
-        self._queue_event(str(self._seq), type, at, {**common, **fields})
+        common = {"seq": 0 if aside else self._seq, "jid": self.jid} if type.startswith("xmpp.") else {}
+        number = f"credentials:{self._seq}" if aside else str(self._seq)
+        self._queue_event(number, type, at, {**common, **fields})
         self.phase = "ended" if type in _LAST else _PHASES.get(type, self.phase)
 
     def obey(self, order: Mapping[str, Any], actor: str | None, at: int, *, new: bool = False) -> None:

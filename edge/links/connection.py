@@ -15,8 +15,7 @@ from typing import Protocol, cast
 from edge.errors import HoldfastError
 from edge.protocol.xmpp.credentials import ScramKeys
 from edge.protocol.xmpp.sasl import KeysNeeded, derive_keys
-from edge.protocol.xmpp.stream import XmppStream as Stream
-from edge.protocol.xmpp.stream_facts import Fact, StreamFailed, TlsWanted
+from edge.protocol.xmpp.stream_facts import Fact, Stream, StreamFailed, TlsWanted
 from edge.wheel import Alarm, Wheel
 
 TLS_S = 10.0
@@ -43,8 +42,8 @@ class LinkConnection(asyncio.Protocol):
     """See the module's docstring. Made by the dialer's factory; `begin` starts the stream."""
 
     __slots__ = (
-        "_alarm", "_context", "_domain", "_listener", "_loop", "_password", "_paused", "_tasks", "_transport", "_wheel",
-        "_writing", "stream",
+        "_alarm", "_context", "_domain", "_listener", "_loop", "_password", "_paused", "_tasks", "_transport",
+        "_wake_at", "_wheel", "_writing", "stream",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> None:
@@ -59,6 +58,7 @@ class LinkConnection(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused = False
         self._writing = False
+        self._wake_at = float("inf")
         self.stream: Stream
 
     def begin(
@@ -88,6 +88,9 @@ class LinkConnection(asyncio.Protocol):
         self._writing = False
         if (out := self.stream.take()) and self._transport is not None:
             self._transport.write(out)
+            at = self.stream.wake_at()
+            if at is not None and at < self._wake_at:  # a component waits for an answer to what it has just asked
+                self._watch()
 
     def write_soon(self) -> None:
         """Write what the stream has to say at the end of this turn of the loop."""
@@ -213,6 +216,7 @@ class LinkConnection(asyncio.Protocol):
             self._alarm = None
         at = self.stream.wake_at()
         if at is not None and not self._paused and self._listener is not None:
+            self._wake_at = at
             self._alarm = self._wheel.after(max(0, round((at - self._loop.time()) * 1_000)), self._wake)
 
     def _wake(self) -> None:

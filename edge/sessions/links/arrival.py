@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.config import XmppSettings
 from edge.errors import DialError, VaultError
 from edge.links.connection import LinkConnection
 from edge.model.link_phases import LinkPhase
+from edge.protocol.xmpp.component import ComponentStream
 from edge.protocol.xmpp.credentials import Account, Certificate, Credentials, Token
 from edge.protocol.xmpp.framing import StreamLimits
 from edge.protocol.xmpp.jid import bare
 from edge.protocol.xmpp.negotiation import Tls
 from edge.protocol.xmpp.stream import XmppStream
-from edge.protocol.xmpp.stream_facts import StreamPlan
+from edge.protocol.xmpp.stream_facts import ComponentPlan, Stream, StreamPlan
 from edge.protocol.xmpp.stream_management import MODULUS, SavedStream
 
 if TYPE_CHECKING:
@@ -33,6 +35,11 @@ AGAIN_MOST_MS = 30_000
 ASK_S = 30.0
 """How long a backend may take to give credentials until it is asked again."""
 BROKEN_OFF = frozenset({"", "ended", "undefined-condition"})
+NOT_THERE = frozenset(
+    {"connection-timeout", "certificate-invalid", "tls-failed", "tls-not-offered", "tls-refused", "system-shutdown",
+     "host-unknown", "host-gone", "internal-server-error", "resource-constraint", "see-other-host"}
+)  # fmt: skip
+"""What says that the server cannot serve anybody now, and not only this link."""
 RESUME_TRIES = 2
 """A server that breaks the connection instead of answering <resume/> has lost the session (Prosody does so when the
 count does not fit)."""
@@ -57,8 +64,8 @@ class Arrival:
                     "xmpp.disconnected", "not-configured", f"the edge's settings name no XMPP server for {link.domain}"
                 )
                 return
-            credentials = await self._credentials()
-            if credentials is None:
+            credentials = None if server.is_component else await self._credentials()
+            if credentials is None and not server.is_component:
                 continue
             await link.services.pacer.admitted(server)
             if link.phase is not LinkPhase.CONNECTING or await self._try(server, credentials):
@@ -67,7 +74,7 @@ class Arrival:
             most = min(AGAIN_MOST_MS, AGAIN_FIRST_MS << min(self._failures, 7))
             await asyncio.sleep(link.services.random() * most / 1_000)
 
-    async def _try(self, server: XmppSettings, credentials: Credentials) -> bool:
+    async def _try(self, server: XmppSettings, credentials: Credentials | None) -> bool:
         """Whether it is over: the link is live, or has ended."""
         link, services = self._link, self._link.services
         ledger = link.ledger
@@ -78,7 +85,7 @@ class Arrival:
                 server, lambda: LinkConnection(services.loop, services.shared.wheel), location=location
             )
         except DialError as error:
-            services.pacer.unreachable(server.domain, str(error))
+            services.pacer.unreachable(server.domain, str(error), permanent=error.permanent)
             link.meters.link_logins["unreachable"].value += 1
             _log.warning("link %s: %s is not reached: %s", link.id, server.domain, error)
             return False
@@ -86,31 +93,55 @@ class Arrival:
         if link.phase is not LinkPhase.CONNECTING:
             transport.abort()
             return True
-        plan = self._plan(server, credentials, resuming=resuming)
+        make_stream = self._stream(server, credentials, resuming=resuming)
         context = services.dialer.context(server) if server.tls == "starttls" else None
         password = credentials.password if isinstance(credentials, Account) else None
         outcome = link.wire.begin(connection, resuming=resuming)
-        connection.begin(
-            lambda now: XmppStream(plan, lambda: secrets.token_urlsafe(18), now),
-            link.wire,
-            domain=server.domain,
-            context=context,
-            password=password,
-        )
+        connection.begin(make_stream, link.wire, domain=server.domain, context=context, password=password)
         try:
             live = await outcome
         except asyncio.CancelledError:
             connection.abort()
             raise
+        failure = link.wire.failure
+        if live or failure.condition not in NOT_THERE:
+            services.pacer.reached(server.domain)
+        else:
+            wrong = failure.condition == "certificate-invalid"
+            services.pacer.unreachable(server.domain, f"{failure.condition} {failure.text}", permanent=wrong)
         if not live:
-            if resuming and link.wire.failure.condition in BROKEN_OFF:
+            if resuming and failure.condition in BROKEN_OFF:
                 self._broken_resumes += 1
             if link.phase is LinkPhase.CONNECTING:
                 link.meters.link_logins["failed"].value += 1
             return link.phase is not LinkPhase.CONNECTING
-        services.pacer.reached(server.domain)
         self._remember(credentials)
         return True
+
+    def _stream(
+        self, server: XmppSettings, credentials: Credentials | None, *, resuming: bool
+    ) -> Callable[[float], Stream]:
+        """What makes the stream that goes on with what the ledger has."""
+        if credentials is None:
+            component = self._component_plan(server)
+            return lambda now: ComponentStream(component, now)
+        plan = self._plan(server, credentials, resuming=resuming)
+        return lambda now: XmppStream(plan, lambda: secrets.token_urlsafe(18), now)
+
+    def _component_plan(self, server: XmppSettings) -> ComponentPlan:
+        link, ledger = self._link, self._link.ledger
+        assert server.component_secret is not None
+        return ComponentPlan(
+            domain=server.domain,
+            secret=server.component_secret.value,
+            unacked=tuple(stanza.raw for stanza in ledger.unacked),
+            base=(ledger.out_n - len(ledger.unacked)) % MODULUS,
+            received=ledger.h_in,
+            negotiation_s=server.negotiation_s,
+            silence_s=server.silence_s,
+            answer_s=server.answer_s,
+            limits=link.limits,
+        )
 
     def _plan(self, server: XmppSettings, credentials: Credentials, *, resuming: bool) -> StreamPlan:
         link, ledger, services = self._link, self._link.ledger, self._link.services
@@ -153,7 +184,7 @@ class Arrival:
             link.end("xmpp.auth_failed", "credentials-unreadable", "the edge cannot read the stored credentials")
             return None
 
-    def _remember(self, credentials: Credentials) -> None:
+    def _remember(self, credentials: Credentials | None) -> None:
         """Keep what makes the next login cheaper, and less secret: the keys made of the password; and once the server
         has taken them a second time, so that it salts passwords once and not anew each time, only them."""
         link = self._link

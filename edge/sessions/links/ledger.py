@@ -408,6 +408,9 @@ class Ledger:
 
     def _settle(self, steps: Sequence[_Step], outcomes: Sequence[Future[Any] | None]) -> None:
         if self.closed:
+            for answer in outcomes:
+                assert answer is not None
+                answer.cancelled() or answer.exception()  # nobody wants to know any more
             return
         repeat, trouble = [], None
         for step, answer in zip(steps, outcomes, strict=True):
