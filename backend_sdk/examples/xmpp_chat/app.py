@@ -157,8 +157,9 @@ async def on_gap(session: Session, event: Gap) -> None:
 
 @web.on_refused
 async def on_refused(session: Session, event: Refused) -> None:
-    """Redis was away, and something a tab wanted was not done. It asks again; ids keep that from being done twice."""
-    session.send_json({"is": "again"})
+    """Something a tab wanted was not done, because Redis was away, or because nobody configured a server for the domain
+    that it wants to sign in at. It may ask again; ids keep that from being done twice."""
+    session.send_json({"is": "again", "why": event.error})
 
 
 # The page ---------------------------------------------------------------------------------------------------------

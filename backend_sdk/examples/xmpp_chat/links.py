@@ -37,10 +37,15 @@ web = App()
 
 @web.on_xmpp_connected
 async def on_connected(link: Link, event: XmppConnected) -> None:
-    """Logged in, for the first time or again because a session could not be resumed: nothing is known of anybody."""
-    link.state["logins"] = link.state.get("logins", 0) + 1
-    forget_presence(link)
-    tell_link(link, "live")
+    """Logged in."""
+    begin(link)
+
+
+@web.on_xmpp_reset
+async def on_reset(link: Link, event: XmppReset) -> None:
+    """Logged in again, because the server had given up the session. Messages that may be lost are told one by one, as
+    `XmppSendFailed`."""
+    begin(link)
 
 
 @web.on_xmpp_resumed
@@ -48,14 +53,6 @@ async def on_resumed(link: Link, event: XmppResumed) -> None:
     """The session goes on, perhaps on another edge: neither the server nor the contacts have noticed."""
     link.state["resumes"] = link.state.get("resumes", 0) + 1
     tell_link(link, "live")
-
-
-@web.on_xmpp_reset
-async def on_reset(link: Link, event: XmppReset) -> None:
-    """A new session stands in for one that was lost. What became of some messages is not known."""
-    for id in said_in(event.unknown):
-        told = {"is": "failed", "id": id, "why": "It is not known whether this arrived."}
-        link.publish(talk(link.id), pack(told), id=f"{event.id} {id}"[:NAME_LENGTH])
 
 
 @web.on_xmpp_detached
@@ -86,6 +83,14 @@ async def on_auth_failed(link: Link, event: XmppAuthFailed) -> None:
 @web.on_xmpp_disconnected
 async def on_disconnected(link: Link, event: XmppDisconnected) -> None:
     tell_over(link, event.text or "")
+
+
+def begin(link: Link) -> None:
+    """A new session at the server: it will tell who is there."""
+    link.state["logins"] = link.state.get("logins", 0) + 1
+    for key in [key for key in link.state if key.startswith("there ")]:
+        del link.state[key]
+    tell_link(link, "live")
 
 
 def tell_link(link: Link, phase: str) -> None:
@@ -219,11 +224,6 @@ def contact(link: Link, jid: str) -> dict[str, Any]:
     there: Mapping[str, Any] = link.state.get(f"there {jid}", {})
     _, show, status = max(there.values(), key=lambda each: each[0], default=(0, "offline", None))
     return {"jid": jid, "name": item.get("name"), "sub": item.get("sub"), "show": show, "status": status}
-
-
-def forget_presence(link: Link) -> None:
-    for key in [key for key in link.state if key.startswith("there ")]:
-        del link.state[key]
 
 
 # Small things -----------------------------------------------------------------------------------------------------

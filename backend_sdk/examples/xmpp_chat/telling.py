@@ -14,7 +14,7 @@ NAME_LENGTH = 255
 """Longest id of an order or a publication, in characters."""
 
 ADDRESS_LENGTH = 190
-_ADDRESS = re.compile(r"[^\s@/\"&'<>:]+@[^\s@/\"&'<>:]+")
+_ADDRESS = re.compile(r"[^\s@/\"&'<>:\0-\x1f\x7f]+@[^\s@/\"&'<>:\0-\x1f\x7f]+")
 
 
 def talk(link: str) -> str:

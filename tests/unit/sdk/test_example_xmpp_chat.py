@@ -163,11 +163,12 @@ async def test_marks_tell_how_far_a_message_came(edge: TestEdge) -> None:
 async def test_what_did_not_arrive_or_may_not_have_is_told(edge: TestEdge) -> None:
     client, link = await signed_in(edge)
     await link.send_failed("invalid", action_id="say m1", text="no such address")
-    await link.reset(unknown=["say m2", "read x"])
+    await link.send_failed("session_lost", action_id="say m2", certain=False, text="the server does not say")
+    await link.send_failed("session_lost", action_id="read something")
     await link.message(sender=BOB, id="m3", error="service-unavailable")
     assert [(failed["id"], failed["why"]) for failed in told(client, "failed")] == [
         ("m1", "Not sent: no such address."),
-        ("m2", "It is not known whether this arrived."),
+        ("m2", "It is not known whether this arrived: the server does not say."),
         ("m3", "Not delivered: service-unavailable."),
     ]
 
@@ -230,7 +231,7 @@ async def test_a_new_session_at_the_server_knows_of_nobody_and_a_resumed_one_for
     assert told(client, "link")[-1]["phase"] == "lost"
     await link.resumed()
     assert contacts(client) == {BOB: "available"}
-    await link.connected()
+    await link.reset()
     assert contacts(client) == {BOB: "offline"}
     assert [(told(client, "link")[-1][count]) for count in ("logins", "resumes")] == [2, 1]
 
@@ -260,6 +261,7 @@ async def test_the_roster_and_its_changes(edge: TestEdge) -> None:
         '{"do": "sign-in", "jid": "alice@chat.example/desk", "password": "x"}',
         '{"do": "sign-in", "jid": "alice@chat.example", "password": ""}',
         '{"do": "sign-in", "jid": "alice@chat.example", "password": "\\ud800"}',
+        '{"do": "sign-in", "jid": "a\\u0007@chat.example", "password": "x"}',
         '{"do": "sign-in", "jid": 7, "password": "x"}',
         '{"do": "return", "jid": "alice@chat.example", "key": ""}',
         '{"do": "sign-out"}',

@@ -29,8 +29,8 @@ let outbox = new Map(); // id → message: said here, and not taken by anybody y
 function connect() {
   showConnection("opening", opened ? "Reconnecting …" : "Connecting …");
   const mine = (socket = new WebSocket(EDGE));
-  showBehind({ opened: ++opened });
   mine.addEventListener("open", () => {
+    showBehind({ opened: ++opened });
     showConnection("opening", saved ? "Finding your session …" : "Signing in …");
     if (saved) tell({ do: "return", ...saved });
     else tell({ do: "sign-in", jid: entering.jid, password: entering.password });
@@ -95,6 +95,10 @@ function hear(message) {
       talks.with(message.with).typing = message.on;
       break;
     case "again":
+      if (entering) {
+        leave(`Signing in has failed: ${message.why}`);
+        return;
+      }
       setTimeout(() => (ready ? sendAgain() : socket?.close()), 1000 * (1 + Math.random()));
       return;
     case "refused":
