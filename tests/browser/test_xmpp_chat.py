@@ -264,3 +264,17 @@ async def test_a_link_that_is_over_asks_for_the_password_again(tmp_path: Path) -
         assert await alice.until_refused() == "Your session has ended. Please sign in again."
         await alice.sign_in(chat.alice, PASSWORD)
         await alice.until_connected()
+
+
+async def test_what_cannot_be_delivered_is_marked_and_can_be_sent_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as chat:
+        alice = await chat.sign_in()
+        await alice.page.fill("#other", f"nobody@{DOMAIN}")
+        await alice.page.press("#other", "Enter")
+        await alice.say("is anybody there?")
+        await alice.until_marked("failed")
+        await alice.until_text("#presence", f"Not among your contacts · nobody@{DOMAIN}")
+        await alice.page.get_by_role("button", name="Send again").click()
+        await alice.until_shown(["is anybody there?"] * 2)
+        await alice.until_marked("failed")
+        assert alice.errors == []

@@ -11,6 +11,7 @@ const EDGE = document.querySelector("meta[name=edge]").content;
 const DOMAIN = document.querySelector("meta[name=domain]").content;
 const AWAY_MS = [500, 8000]; // first and longest pause before connecting again
 const TYPING_MS = 3000; // so long after the last key we are not writing any more
+const NO_ADDRESS = "This is no address that one can sign in with.";
 const READ_MS = 300; // so long is something in view before it has been read
 
 let socket = null;
@@ -42,7 +43,7 @@ function connect() {
     if (socket !== mine) return;
     socket = null;
     ready = false;
-    if (entering && code === 1011) leave("This is no address that one can sign in with.");
+    if (entering && code === 1011) leave(NO_ADDRESS);
     if (!saved && !entering) return;
     showConnection("opening", "Reconnecting …");
     const [first, longest] = AWAY_MS;
@@ -96,13 +97,14 @@ function hear(message) {
       break;
     case "again":
       if (entering) {
-        leave(`Signing in has failed: ${message.why}`);
+        leave(`Signing in has failed; is the domain right? The edge says: ${message.why}.`);
         return;
       }
       setTimeout(() => (ready ? sendAgain() : socket?.close()), 1000 * (1 + Math.random()));
       return;
     case "refused":
       console.warn("refused:", message.why);
+      if (entering) leave(NO_ADDRESS);
       return;
   }
   showBehind({ process: message.process });
@@ -295,7 +297,7 @@ function showAll() {
     const talk = talks.with(jid);
     const newest = waiting.findLast((message) => message.jid === jid) ?? talk.messages.at(-1);
     const last = newest ? (newest.mine ? "You: " : "") + newest.text : jid;
-    const known = contacts.get(jid) ?? { jid, name: null, show: "offline", status: null };
+    const known = contacts.get(jid) ?? { jid, name: null, show: "offline", status: null, stranger: true };
     return { ...known, unread: talk.unread.length, typing: talk.typing, last, at: newest?.at ?? 0 };
   });
   list.sort((a, b) => b.at - a.at || nameOf(a).localeCompare(nameOf(b)));

@@ -48,7 +48,7 @@ export class Talks {
     for (const each of marked) {
       if (each.failed && each !== message) continue;
       if (RANKS.indexOf(each.mark) < RANKS.indexOf(mark)) each.mark = mark;
-      each.failed = null;
+      if (mark !== "sent") each.failed = null; // the user's server had it; the contact's may still refuse it
     }
   }
 

@@ -62,8 +62,8 @@ export function showTalk(contact, messages, again) {
   document.body.classList.toggle("talking", Boolean(contact));
   if (!contact) return;
   set($("with"), nameOf(contact));
-  const where = contact.name ? ` · ${contact.jid}` : "";
-  set($("presence"), `${SHOWS[contact.show] ?? contact.show}${contact.status ? `: ${contact.status}` : ""}${where}`);
+  const how = contact.stranger ? "Not among your contacts" : (SHOWS[contact.show] ?? contact.show);
+  set($("presence"), `${how}${contact.status ? `: ${contact.status}` : ""} · ${contact.jid}`);
   if ($("face").dataset.jid !== contact.jid) {
     $("face").dataset.jid = contact.jid;
     $("face").replaceChildren(face(contact));
