@@ -64,7 +64,7 @@ lint: $(VENV)/.dev-ready  ## ruff, mypy --strict, import-linter
 format: $(VENV)/.dev-ready  ## ruff's formatter and safe fixes
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench-ready  ## Holdfast beside nginx, Nchan and Pushpin: tables, JSON, plots
+bench: $(VENV)/.bench-ready  ## Holdfast beside nginx, Nchan, Pushpin and slixmpp: tables, JSON, plots
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove what the verbs above made

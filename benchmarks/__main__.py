@@ -12,17 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import connects, fanout, idle, inbound, sdk
+from benchmarks.cases import connects, fanout, idle, inbound, sdk, xmpp, xmpp_killed
 from benchmarks.cases.bench import Bench
 from benchmarks.goals import Verdict, design_goals, judge
 from benchmarks.load.clients import allow_files
 from benchmarks.measure import machine
-from benchmarks.peers.base import Peer
+from benchmarks.peers.base import Peer, Program
+from benchmarks.peers.holders import Holder
 from benchmarks.peers.holdfast import Holdfast, project_folder
+from benchmarks.peers.holdfast_links import HoldfastLinks
 from benchmarks.peers.nginx import Nchan
 from benchmarks.peers.process import OPEN_FILES
 from benchmarks.peers.proxy import Proxy
 from benchmarks.peers.pushpin import Pushpin
+from benchmarks.peers.slixmpp import Slixmpp
+from benchmarks.peers.xmpp_server import Ejabberd, Prosody, XmppServers
 from benchmarks.plan import FULL, NORMAL, QUICK, Plan, all_cores, available_cores, split_cores
 from benchmarks.report import plots, record
 from benchmarks.report.table import render
@@ -34,6 +38,8 @@ CASES: Mapping[str, tuple[str, Callable[[Bench], None]]] = {
     "c": ("idle memory", idle.run),
     "d": ("connects", connects.run),
     "e": ("SDK backend, batching off and on", sdk.run),
+    "f": ("XMPP logins, memory and resumes", xmpp.run),
+    "g": ("an edge killed that holds XMPP sessions", xmpp_killed.run),
 }
 
 
@@ -44,11 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     allowed = allow_files(OPEN_FILES)
     if allowed < OPEN_FILES:
         print(f"only {allowed} open files are allowed; the large sizes need {OPEN_FILES}", file=sys.stderr)
-    present, absent = _peers(options.peers)
+    peers, holders, servers = _all_peers(), _all_holders(), _all_xmpp_servers()
+    absent = _absent([*peers, *holders], options.peers) | _absent(servers, options.xmpp)
     cores = all_cores(available_cores()) if options.no_pin else split_cores(available_cores())
     os.sched_setaffinity(0, cores.load)
-    bench = Bench(_plan(options), cores, present)
-    about = _about(options, present)
+    bench = Bench(
+        _plan(options),
+        cores,
+        [peer for peer in peers if peer.name not in absent],
+        [holder for holder in holders if holder.name not in absent],
+        [server for server in servers if server.name not in absent],
+    )
+    about = _about(options, [*bench.peers, *bench.holders, *bench.xmpp_servers])
     for letter in options.only:
         CASES[letter][1](bench)
         _save(options.out, about, bench, absent)
@@ -63,14 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure Holdfast and its peers (nginx, Nchan, Pushpin from Debian's packages) side by side.",
-        epilog="Cases: " + "; ".join(f"{letter}: {title}" for letter, (title, _) in CASES.items()),
+        description="Holdfast and its peers (nginx, Nchan, Pushpin from Debian; slixmpp) side by side in one run.",
+        epilog="Cases: "
+        + "; ".join(f"{letter}: {title}" for letter, (title, _) in CASES.items())
+        + ". XMPP alone: --only f,g; in a minute or two: --quick --only f,g --xmpp prosody."
+        + " What is not installed is left out, and said.",
     )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="small sizes, one round: does it work? (about a minute)")
+    size.add_argument("--quick", action="store_true", help="small sizes, one round: does it work? (minutes)")
     size.add_argument("--full", action="store_true", help="more and longer rounds, and 10,000 idle connections")
     parser.add_argument("--only", type=_letters, default=list(CASES), metavar="a,b,…", help="these cases only")
-    parser.add_argument("--peers", type=_names, metavar="NAME,…", help="these servers only, such as Holdfast,nginx")
+    parser.add_argument("--peers", type=_names, metavar="NAME,…", help="compare these only, such as Holdfast,nginx")
+    parser.add_argument("--xmpp", type=_servers, metavar="NAME,…", help="these XMPP servers only: prosody, ejabberd")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds per measurement")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a measured window")
     parser.add_argument("--no-pin", action="store_true", help="let the scheduler choose cores")
@@ -90,28 +107,46 @@ def _letters(text: str) -> list[str]:
 
 
 def _names(text: str) -> list[str]:
-    names = {peer.name.lower(): peer.name for peer in _all_peers()}
+    return _known(text, _names_of([*_all_peers(), *_all_holders()]))
+
+
+def _servers(text: str) -> list[str]:
+    return _known(text, _names_of(_all_xmpp_servers()))
+
+
+def _names_of(programs: Sequence[Program]) -> list[str]:
+    return list(dict.fromkeys(program.name for program in programs))
+
+
+def _known(text: str, names: Sequence[str]) -> list[str]:
+    known = {name.lower(): name for name in names}
     asked = [part.strip().lower() for part in text.split(",") if part.strip()]
-    if unknown := [name for name in asked if name not in names]:
-        raise argparse.ArgumentTypeError(f"no server {', '.join(unknown)}; there are {', '.join(names.values())}")
-    return [names[name] for name in asked]
+    if unknown := [name for name in asked if name not in known]:
+        raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}; there are {', '.join(known.values())}")
+    return [known[name] for name in asked]
 
 
 def _all_peers() -> list[Peer]:
     return [Holdfast(), Proxy(), Nchan(), Pushpin()]
 
 
-def _peers(asked: Sequence[str] | None) -> tuple[list[Peer], dict[str, str]]:
-    """Those that can run here, and why the others cannot."""
-    present, absent = [], {}
-    for peer in _all_peers():
-        reason = "left out by --peers" if asked is not None and peer.name not in asked else peer.absent()
-        if reason is None:
-            present.append(peer)
-        else:
-            absent[peer.name] = reason
-            print(f"{peer.name}: {reason}", file=sys.stderr)
-    return present, absent
+def _all_holders() -> list[Holder]:
+    return [HoldfastLinks(), Slixmpp(tuned=True), Slixmpp()]
+
+
+def _all_xmpp_servers() -> list[XmppServers]:
+    return [Prosody(), Ejabberd()]
+
+
+def _absent(programs: Sequence[Program], asked: Sequence[str] | None) -> dict[str, str]:
+    """Why those that cannot run here cannot. Where some are asked for, the others are left out."""
+    absent = {}
+    for program in programs:
+        reason = "left out" if asked is not None and program.name not in asked else program.absent()
+        if reason is not None:
+            absent[program.name] = reason
+            print(f"{program.name}: {reason}", file=sys.stderr)
+    return absent
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -123,7 +158,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     return plan
 
 
-def _about(options: argparse.Namespace, present: Sequence[Peer]) -> dict[str, Any]:
+def _about(options: argparse.Namespace, present: Sequence[Program]) -> dict[str, Any]:
     return {
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": record.commit(project_folder()),
@@ -136,7 +171,7 @@ def _about(options: argparse.Namespace, present: Sequence[Peer]) -> dict[str, An
 def _judged(bench: Bench) -> tuple[Medians, list[Verdict]]:
     plan, table = bench.plan, medians(bench.samples)
     tried = {key.case for key in [*table, *(failure.key for failure in bench.failures)]}
-    goals = design_goals(plan.inbound, plan.fanout, plan.idle, plan.sdk)
+    goals = design_goals(plan.inbound, plan.fanout, plan.idle, plan.sdk, plan.xmpp)
     return table, judge([goal for goal in goals if goal.subject.case in tried], table)
 
 

@@ -16,6 +16,11 @@ HOLDFAST = "Holdfast"
 NGINX = "nginx"
 NCHAN = "Nchan"
 PUSHPIN = "Pushpin"
+SLIXMPP = "slixmpp"
+SLIXMPP_TUNED = "slixmpp tuned"
+PROSODY = "Prosody"
+PROSODY_SCRAM = "Prosody SCRAM"
+EJABBERD = "ejabberd"
 GRIP = "GRIP"
 """Variant of a measurement: the backend speaks WebSocket-over-HTTP, publications are GRIP items."""
 
@@ -63,8 +68,10 @@ def _measure(goal: Goal, table: Medians) -> float | None:
     return ratio(table, goal.metric, goal.subject, goal.against)
 
 
-def design_goals(inbound: Sequence[int], fanout: Sequence[int], idle: Sequence[int], sdk: Sequence[int]) -> list[Goal]:
-    """The goals for the sizes of one run (numbers of connections or subscribers per case)."""
+def design_goals(
+    inbound: Sequence[int], fanout: Sequence[int], idle: Sequence[int], sdk: Sequence[int], xmpp: Sequence[int]
+) -> list[Goal]:
+    """The goals for the sizes of one run (numbers of connections, subscribers or XMPP sessions per case)."""
     goals = [goal for size in inbound for goal in _inbound(size)]
     if len(inbound) > 1:
         few, many = min(inbound), max(inbound)
@@ -100,6 +107,7 @@ def design_goals(inbound: Sequence[int], fanout: Sequence[int], idle: Sequence[i
         )
         for size in sdk
     ]
+    goals += [goal for size in xmpp for goal in _xmpp(size)]
     return goals
 
 
@@ -150,4 +158,34 @@ def _fanout(size: int) -> list[Goal]:
             3,
             Key("fanout", NCHAN, size, "burst"),
         ),
+    ]
+
+
+def _xmpp(size: int) -> list[Goal]:
+    """Memory and CPU are judged where no password is hashed."""
+    return [
+        Goal(
+            f"{size:,} XMPP sessions: RSS of each, bytes",
+            "rss_bytes",
+            Key("xmpp", HOLDFAST, size, PROSODY),
+            "at most",
+            30 * 1024,
+        ),
+        Goal(
+            f"{size:,} XMPP sessions: CPU µs to log one in",
+            "cpu_us",
+            Key("xmpp", HOLDFAST, size, PROSODY),
+            "at most",
+            1_000,
+        ),
+        *(goal for server in (PROSODY, EJABBERD) for goal in _killed(Key("xmpp-killed", HOLDFAST, size, server))),
+    ]
+
+
+def _killed(key: Key) -> list[Goal]:
+    """A session that is not resumed at all fails the round."""
+    title = f"edge killed with {key.size:,} XMPP sessions at {key.variant}"
+    return [
+        Goal(f"{title}: time to log in ÷ to resume", "times_faster", key, "at least", 3),
+        Goal(f"{title}: messages lost", "lost", key, "at most", 0),
     ]

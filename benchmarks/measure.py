@@ -117,6 +117,15 @@ def _parents() -> Iterable[tuple[int, int]]:
                 yield int(entry.name), int(state_and_parent[1])
 
 
+def connections_to(port: int) -> int:
+    """TCP connections over IPv4 to a port of this machine that are open or being opened, seen from who opens them."""
+    found = 0
+    for line in (PROC / "net" / "tcp").read_text().splitlines()[1:]:
+        _, _, remote, state, *_ = line.split(None, 4)
+        found += state in ("01", "02") and int(remote.rpartition(":")[2], 16) == port
+    return found
+
+
 def machine_busy_ns() -> int:
     """CPU time the whole machine has spent on anything, its host's theft included (/proc/stat, 10 ms ticks)."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(

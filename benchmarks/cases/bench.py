@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from benchmarks.load.clients import source_addresses
 from benchmarks.load.wire import LoadError
-from benchmarks.measure import CpuMeter, machine_busy_ns
-from benchmarks.peers.base import Cores, Peer, Running
+from benchmarks.measure import CpuMeter, Memory, machine_busy_ns, memory
+from benchmarks.peers.base import Cores, Peer, Pids, Program
+from benchmarks.peers.holders import Holder
 from benchmarks.peers.process import ServerError
+from benchmarks.peers.xmpp_server import XmppServers
 from benchmarks.plan import Plan
 from benchmarks.stats import Failure, Key, Sample, per
 
@@ -22,6 +25,18 @@ Measure = Callable[[Path], Mapping[str, float]]
 """One round in a fresh scratch folder: starts a server, loads it, returns its numbers."""
 _QUIET_S = 10.0
 _LOOK_S = 0.2
+_SETTLED_BYTES = 64 * 1024
+_SETTLED_LOOK_S = 0.5
+_SETTLED_PATIENCE_S = 10.0
+
+
+P = TypeVar("P", bound=Program)
+
+
+def named(names: Sequence[str], programs: Sequence[P]) -> list[P]:
+    """Those of these names, in this order."""
+    by_name = {program.name: program for program in programs}
+    return [by_name[name] for name in names if name in by_name]
 
 
 @dataclass(slots=True)
@@ -32,14 +47,15 @@ class Bench:
     cores: Cores
     peers: Sequence[Peer]
     """Those present."""
+    holders: Sequence[Holder] = ()
+    xmpp_servers: Sequence[XmppServers] = ()
     samples: list[Sample] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     sources: Iterator[str] = field(default_factory=source_addresses)
 
     def present(self, *names: str) -> list[Peer]:
         """The peers of these names that can run here, in this order."""
-        by_name = {peer.name: peer for peer in self.peers}
-        return [by_name[name] for name in names if name in by_name]
+        return named(names, self.peers)
 
     def rounds(self, measures: Sequence[tuple[Key, Measure]]) -> None:
         """Every measure once, then all again: A B C A B C. A failed one is noted and not tried again."""
@@ -73,6 +89,32 @@ class Bench:
         )
 
 
+class Metered(Protocol):
+    """A set-up, by the processes of its parts."""
+
+    @property
+    def pids(self) -> Pids:
+        """Of what is compared."""
+        ...
+
+    @property
+    def backend_pids(self) -> Pids: ...
+
+    @property
+    def beside(self) -> Mapping[str, Pids]:
+        """Of what else belongs to the set-up, each counted apart under its name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A set-up that is nothing but its parts."""
+
+    pids: Pids
+    backend_pids: Pids
+    beside: Mapping[str, Pids]
+
+
 @dataclass(slots=True)
 class Window:
     """What a measured stretch of time cost. Filled in when `measured` ends."""
@@ -83,6 +125,8 @@ class Window:
     backend_ns: int = 0
     load_ns: int = 0
     """CPU time of this process: the load generator."""
+    beside_ns: dict[str, int] = field(default_factory=dict)
+    """CPU time of what else belongs to the set-up, by name."""
     foreign_ns: int = 0
     """CPU time the machine spent on anything else: other programs, a hypervisor's theft."""
 
@@ -92,6 +136,8 @@ class Window:
         self.server_ns += other.server_ns
         self.backend_ns += other.backend_ns
         self.load_ns += other.load_ns
+        for name, used in other.beside_ns.items():
+            self.beside_ns[name] = self.beside_ns.get(name, 0) + used
         self.foreign_ns += other.foreign_ns
 
     def costs(self, count: int) -> dict[str, float]:
@@ -100,6 +146,7 @@ class Window:
             "cpu_us": per(self.server_ns, count),
             "backend_us": per(self.backend_ns, count),
             "load_us": per(self.load_ns, count),
+            **{f"{name}_us": per(used, count) for name, used in self.beside_ns.items()},
             "server_busy": self.server_ns / self.elapsed_ns,
             "load_busy": (self.load_ns + self.backend_ns) / self.elapsed_ns,
             "foreign_busy": self.foreign_ns / self.elapsed_ns,
@@ -107,9 +154,10 @@ class Window:
 
 
 @contextmanager
-def measured(server: Running) -> Iterator[Window]:
+def measured(server: Metered) -> Iterator[Window]:
     """Meters around the body: server, backend, generator, and everything else on the machine."""
     window = Window()
+    beside = {name: CpuMeter.start(pids()) for name, pids in server.beside.items()}
     ours, behind = CpuMeter.start(server.pids()), CpuMeter.start(server.backend_pids())
     machine, load, began = machine_busy_ns(), time.process_time_ns(), time.perf_counter_ns()
     yield window
@@ -117,15 +165,28 @@ def measured(server: Running) -> Iterator[Window]:
     window.load_ns = time.process_time_ns() - load
     window.server_ns = ours.stop(server.pids())
     window.backend_ns = behind.stop(server.backend_pids())
-    busy = machine_busy_ns() - machine
-    window.foreign_ns = max(busy - window.load_ns - window.server_ns - window.backend_ns, 0)
+    window.beside_ns = {name: meter.stop(server.beside[name]()) for name, meter in beside.items()}
+    ours_ns = window.load_ns + window.server_ns + window.backend_ns + sum(window.beside_ns.values())
+    window.foreign_ns = max(machine_busy_ns() - machine - ours_ns, 0)
 
 
-def quiet(server: Running) -> None:
-    """Return when the server has nothing left to do (under 5 % of a core), or after ten seconds of doing something."""
+def quiet(server: Metered) -> None:
+    """Return when the set-up has nothing left to do (under 5 % of a core), or after ten seconds of doing something."""
     deadline = time.monotonic() + _QUIET_S
     while time.monotonic() < deadline:
         with measured(server) as look:
             time.sleep(_LOOK_S)
-        if look.server_ns + look.backend_ns < 0.05 * look.elapsed_ns:
+        if look.server_ns + look.backend_ns + sum(look.beside_ns.values()) < 0.05 * look.elapsed_ns:
             return
+
+
+def settled(pids: Pids) -> Memory:
+    """Memory of processes once it holds still: two looks in a row that agree, or the last one after ten seconds."""
+    deadline = time.monotonic() + _SETTLED_PATIENCE_S
+    last = memory(pids())
+    while True:
+        time.sleep(_SETTLED_LOOK_S)
+        now = memory(pids())
+        if abs(now.pss - last.pss) <= _SETTLED_BYTES or time.monotonic() > deadline:
+            return now
+        last = now

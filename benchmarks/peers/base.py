@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,8 @@ ANSWER = "The answer to every event: sixty-four bytes of ordinary text. ok"
 MESSAGE = "What a client says: sixty-four bytes of ordinary text, no more.."
 """What a client sends, and what is published (64 bytes)."""
 CHANNEL = "bench"
+Pids = Callable[[], frozenset[int]]
+"""The processes of something that are alive now."""
 
 
 class Task(Enum):
@@ -49,8 +51,9 @@ class Running:
 
     address: Address
     dialect: Dialect
-    pids: Callable[[], frozenset[int]]
-    backend_pids: Callable[[], frozenset[int]]
+    pids: Pids
+    backend_pids: Pids
+    beside: Mapping[str, Pids] = field(default_factory=dict)
     publish_address: Address = ("", 0)
     publications: Callable[[int], Sequence[bytes]] = lambda count: ()
     """Whole HTTP requests that together publish MESSAGE to CHANNEL so many times."""
@@ -58,8 +61,8 @@ class Running:
     """The server closes a publishing connection after each answer."""
 
 
-class Peer(Protocol):
-    """A server that can be measured."""
+class Program(Protocol):
+    """Something that must be installed to be used here."""
 
     @property
     def name(self) -> str: ...
@@ -71,6 +74,10 @@ class Peer(Protocol):
     def versions(self) -> Mapping[str, str]:
         """Program → version, for the record."""
         ...
+
+
+class Peer(Program, Protocol):
+    """A server that can be measured."""
 
     def run(self, task: Task, folder: Path, cores: Cores) -> AbstractContextManager[Running]:
         """Start it for a task in a fresh scratch folder. Raises ServerError."""

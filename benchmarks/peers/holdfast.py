@@ -33,11 +33,7 @@ class Holdfast:
         return None if program("nginx") else "nginx, the static backend, is not installed"
 
     def versions(self) -> Mapping[str, str]:
-        found = {}
-        for name in _LIBRARIES:
-            with contextlib.suppress(PackageNotFoundError):
-                found[name] = version(name)
-        return found
+        return library_versions()
 
     @contextmanager
     def run(self, task: Task, folder: Path, cores: Cores) -> Iterator[Running]:
@@ -55,7 +51,7 @@ class Holdfast:
         greeting = len(server_frame(ANSWER)) if task is Task.ECHO else 0
         with (
             static_backend(folder / "backend", cores.backend, location) as (backend, upstream),
-            edge(folder / "edge", cores, _callback_route(upstream, "json", batch_events=1)) as (
+            edge(folder / "edge", cores, callback_route(upstream, "json", batch_events=1)) as (
                 daemon,
                 listen,
                 control,
@@ -101,16 +97,17 @@ def _dialect(port: int, greeting: int) -> Dialect:
 
 
 @contextmanager
-def edge(folder: Path, cores: Cores, route: str) -> Iterator[tuple[Daemon, int, int]]:
-    """A started edge with one route, given in TOML; yields it with its client port and its control port."""
+def edge(folder: Path, cores: Cores, route: str, more: str = "", tables: str = "") -> Iterator[tuple[Daemon, int, int]]:
+    """A started edge with one route, given in TOML, and `more` settings and `tables`; yields it with its client port
+    and its control port."""
     listen, control = free_ports(2)
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "holdfast.toml"
     settings.write_text(
         f'[edge]\nlisten = ["127.0.0.1:{listen}"]\ncontrol = "127.0.0.1:{control}"\n'
-        f'data_dir = "{folder}/data"\nworkers = 1\nlog_level = "warning"\ndrain_delay_s = 0\ndrain_window_s = 0\n'
+        f'data_dir = "{folder}/data"\nworkers = 1\nlog_level = "warning"\ndrain_delay_s = 0\ndrain_window_s = 0\n{more}'
         f"[[route]]\n{route}"
-        f"[route.timeouts]\nping_s = {_NO_PINGS}\n"
+        f"[route.timeouts]\nping_s = {_NO_PINGS}\n{tables}"
     )
     command = [sys.executable, "-m", "edge", "serve", "--config", str(settings)]
     # The project's folder is named, because the working directory is the scratch one.
@@ -119,11 +116,20 @@ def edge(folder: Path, cores: Cores, route: str) -> Iterator[tuple[Daemon, int, 
         yield daemon, listen, control
 
 
-def _callback_route(upstream: int, encoding: str, batch_events: int) -> str:
+def callback_route(upstream: int, encoding: str, batch_events: int) -> str:
     return (
         f'backend = "http://127.0.0.1:{upstream}"\nencoding = "{encoding}"\n'
         f"pool = {{ batch_events = {batch_events} }}\n"
     )
+
+
+def library_versions() -> Mapping[str, str]:
+    """What makes the edge fast or slow, as installed here."""
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def project_folder() -> Path:
@@ -150,7 +156,7 @@ class HoldfastWithSdk:
             {"PYTHONPATH": str(project_folder())},
         ) as backend:
             backend.wait_for_port(port)
-            route = _callback_route(port, "msgpack", self.batch_events)
+            route = callback_route(port, "msgpack", self.batch_events)
             with edge(folder / "edge", cores, route) as (daemon, listen, _):
                 yield Running(
                     address=("127.0.0.1", listen),

@@ -109,11 +109,21 @@ class Daemon:
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-600:]
 
+    def terminate(self) -> None:
+        """SIGTERM to the command; returns at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole family, as if its machine were gone; returns at once."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """SIGTERM to the command, then SIGKILL to whatever is left of its family."""
         family = self.pids()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        self.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_S)
         for pid in (family & _alive()) | processes_in(self._folder):

@@ -12,7 +12,14 @@ from benchmarks.stats import Key, Medians, Sample
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"Holdfast": "#0b6e4f", "nginx": "#8d99ae", "Nchan": "#5c677d", "Pushpin": "#d17b0f"}
+COLOURS = {
+    "Holdfast": "#0b6e4f",
+    "nginx": "#8d99ae",
+    "Nchan": "#5c677d",
+    "Pushpin": "#d17b0f",
+    "slixmpp tuned": "#5c677d",
+    "slixmpp": "#8d99ae",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,12 @@ FIGURES: dict[str, Sequence[Panel]] = {
     "sdk": (
         Panel("sdk", "events_per_s", "events per second, SDK backend"),
         Panel("sdk", "backend_us", "backend CPU µs per event"),
+    ),
+    "xmpp": (
+        Panel("xmpp", "cpu_us", "CPU µs per XMPP login", logarithmic=True),
+        Panel("xmpp", "rss_bytes", "RSS bytes per XMPP session", logarithmic=True),
+        Panel("xmpp", "resume_cpu_us", "CPU µs per resume", logarithmic=True),
+        Panel("xmpp", "resumes_per_s", "resumes per second", logarithmic=True),
     ),
 }
 

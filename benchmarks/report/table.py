@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from benchmarks.goals import HOLDFAST, Verdict
+from benchmarks.goals import EJABBERD, HOLDFAST, PROSODY, SLIXMPP, SLIXMPP_TUNED, Verdict
 from benchmarks.stats import Failure, Key, Medians
 
 
@@ -32,6 +32,8 @@ class Block:
     peers: Sequence[str]
     remark: str = ""
     """What a reader must know to compare fairly."""
+    surroundings: Sequence[str] = ()
+    """What it needs and does not compare."""
 
 
 _BUSY = (
@@ -48,6 +50,13 @@ _EVENTS = (
     Column("load_us", "load µs"),
     *_BUSY,
 )
+_BEHIND = (
+    Column("backend_us", "backend ms", 1_000, 2),
+    Column("redis_us", "Redis ms", 1_000, 2),
+    Column("xmpp_us", "XMPP server ms", 1_000, 2),
+)
+_HOLDERS = (HOLDFAST, SLIXMPP_TUNED, SLIXMPP)
+_XMPP_SERVERS = (PROSODY, EJABBERD)
 BLOCKS = (
     Block(
         "inbound",
@@ -94,6 +103,70 @@ BLOCKS = (
         ("Holdfast", "Nchan", "Pushpin"),
     ),
     Block("sdk", "(e) an SDK backend, batching off and on", "connections", _EVENTS, "cpu_us", ("Holdfast",)),
+    Block(
+        "xmpp",
+        "(f) XMPP over STARTTLS: logging in with 20 contacts each, and being held",
+        "sessions",
+        (
+            Column("logins_per_s", "logins/s", 1, 0),
+            Column("cpu_us", "CPU ms/login", 1_000, 2),
+            *_BEHIND,
+            Column("rss_bytes", "RSS KiB/session", 1_024),
+            Column("marginal_bytes", "each further", 1_024),
+            Column("redis_bytes", "Redis KiB", 1_024),
+            Column("foreign_busy", "others", 0.01, 0),
+        ),
+        "cpu_us",
+        _HOLDERS,
+        "slixmpp: all clients in one process, nothing on disk; tuned: with one SSLContext for all, and uvloop",
+        _XMPP_SERVERS,
+    ),
+    Block(
+        "xmpp",
+        "(f) XMPP: a message in and its echo out (Holdfast: by the backend; slixmpp: in the process)",
+        "sessions",
+        (
+            Column("echoes_per_s", "echoes/s", 1, 0),
+            Column("echo_cpu_us", "CPU µs/echo"),
+            *(replace(column, metric=f"echo_{column.metric}") for column in _BEHIND),
+        ),
+        "echo_cpu_us",
+        _HOLDERS,
+        surroundings=_XMPP_SERVERS,
+    ),
+    Block(
+        "xmpp",
+        "(f) XMPP: resuming (Holdfast: its edge is stopped, another takes over; slixmpp: all connections are cut)",
+        "sessions",
+        (
+            Column("resumes_per_s", "resumes/s", 1, 0),
+            Column("resume_cpu_us", "CPU ms/resume", 1_000, 2),
+            *(replace(column, metric=f"resume_{column.metric}") for column in _BEHIND),
+        ),
+        "resume_cpu_us",
+        _HOLDERS,
+        surroundings=_XMPP_SERVERS,
+    ),
+    Block(
+        "xmpp-killed",
+        "(g) an edge is killed that holds XMPP sessions, another one takes over",
+        "sessions",
+        (
+            Column("login_ms", "log in s", 1_000, 2),
+            Column("since_kill_ms", "since the kill s", 1_000, 2),
+            Column("resume_ms", "resume s", 1_000, 2),
+            Column("times_faster", "log in ÷ resume"),
+            Column("cpu_us", "CPU ms/resume", 1_000, 2),
+            *_BEHIND,
+            Column("lost", "lost", 1, 0),
+            Column("doubled", "doubled", 1, 0),
+            Column("foreign_busy", "others", 0.01, 0),
+        ),
+        "resume_ms",
+        (HOLDFAST,),
+        "since the kill: with the wait for the dead edge's lease; resume: from the first new connection on",
+        _XMPP_SERVERS,
+    ),
 )
 
 
@@ -105,34 +178,53 @@ def render(table: Medians, verdicts: Sequence[Verdict], failures: Sequence[Failu
     """The whole report as text: blocks, then what is missing and why, then the goals."""
     failed = {failure.key: failure for failure in failures}
     cases = {key.case for key in [*table, *failed]}
-    parts = [_block(block, table, failed, absent) for block in BLOCKS if block.case in cases]
+    blocks = [block for block in BLOCKS if block.case in cases]
+    firsts = {block.case: block for block in reversed(blocks)}
+    parts = []
+    for block in blocks:
+        notes = [block.remark] if block.remark else []
+        if block is firsts[block.case]:  # what is true of all the case's blocks is said once
+            notes += _notes(block, table, failed, absent)
+        lines = [block.title, *aligned(_rows(block, table, failed)), *(f"  ! {note}" for note in notes)]
+        parts.append("\n".join(lines))
     parts.append(_goals(verdicts))
     return "\n\n".join(parts) + "\n"
 
 
-def _block(block: Block, table: Medians, failed: Mapping[Key, Failure], absent: Mapping[str, str]) -> str:
-    groups = dict.fromkeys((key.size, key.variant) for key in [*table, *failed] if key.case == block.case)
+def _rows(block: Block, table: Medians, failed: Mapping[Key, Failure]) -> Sequence[Sequence[str]]:
     rows = [[block.things, "server", *(column.title for column in block.columns), "÷ Holdfast"]]
-    notes = [block.remark] if block.remark else []
-    notes += [f"{name}: absent: {absent[name]}" for name in block.peers if name in absent]
-    for size, variant in groups:
-        label = " ".join(filter(None, (f"{size:,}", variant)))
-        for peer in block.peers:
-            key = Key(block.case, peer, size, variant)
-            if key in table:
-                rows.append([label, peer, *_cells(block, table[key]), _ratio(block, table, key)])
-            elif key in failed:
-                rows.append([label, peer, *["–"] * len(block.columns), "–"])
-            if key in failed:
-                notes.append(f"{label} {peer}: round {failed[key].round} failed: {failed[key].reason}")
-    disturbed = max(
-        (values.get("foreign_busy", 0) for key, values in table.items() if key.case == block.case), default=0
-    )
+    for key in _keys(block, table, failed):
+        if key in table:
+            rows.append([_label(key), key.peer, *_cells(block, table[key]), _ratio(block, table, key)])
+        else:
+            rows.append([_label(key), key.peer, *["–"] * len(block.columns), "–"])
+    return rows
+
+
+def _notes(block: Block, table: Medians, failed: Mapping[Key, Failure], absent: Mapping[str, str]) -> Iterator[str]:
+    keys = _keys(block, table, failed)
+    shown = {key.peer for key in keys}
+    for name in [*block.peers, *block.surroundings]:
+        if name in absent and name not in shown:
+            yield f"{name}: absent: {absent[name]}"
+    for key in keys:
+        if key in failed:
+            yield f"{_label(key)} {key.peer}: round {failed[key].round} failed: {failed[key].reason}"
+    disturbed = max((table[key].get("foreign_busy", 0) for key in keys if key in table), default=0)
     if disturbed > _DISTURBED:
-        notes.append(
-            f"disturbed: other programs took up to {disturbed:.0%} of a core; ratios may hold, absolutes do not"
-        )
-    return "\n".join([block.title, *aligned(rows), *(f"  ! {note}" for note in notes)])
+        yield f"disturbed: other programs took up to {disturbed:.0%} of a core; ratios may hold, absolutes do not"
+
+
+def _keys(block: Block, table: Medians, failed: Mapping[Key, Failure]) -> list[Key]:
+    """By size and variant as they were measured, the block's peers in their order."""
+    tried = [key for key in [*table, *failed] if key.case == block.case]
+    groups = dict.fromkeys((key.size, key.variant) for key in tried)
+    keys = [Key(block.case, peer, size, variant) for size, variant in groups for peer in block.peers]
+    return [key for key in keys if key in tried]
+
+
+def _label(key: Key) -> str:
+    return " ".join(filter(None, (f"{key.size:,}", key.variant)))
 
 
 def _cells(block: Block, values: Mapping[str, float]) -> list[str]:

@@ -127,6 +127,7 @@ class Backlog:
         for seq, event in events:
             if seq > self._tail:
                 self._window.append((seq, event))
+                self._tail = seq
         self._tail = max(self._tail, upto)
 
     def take(self, most: int, most_bytes: int) -> list[tuple[int, LinkEvent]]:

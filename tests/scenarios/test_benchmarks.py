@@ -17,18 +17,19 @@ from benchmarks.peers.holdfast import Holdfast
 from benchmarks.peers.nginx import Nchan
 from benchmarks.peers.proxy import Proxy
 from benchmarks.peers.pushpin import Pushpin
+from benchmarks.peers.xmpp_server import Ejabberd, Prosody, XmppServers
 from tests.support.needs import missing
 
 pytestmark = pytest.mark.scenario
 
 
-def run(out: Path, *arguments: str) -> Mapping[str, Any]:
+def run(out: Path, *arguments: str, timeout_s: float = 120) -> Mapping[str, Any]:
     """One quick run in a process of its own; returns its record."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", "--seconds", "0.3", "--out", str(out), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_s,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (out / "table.txt").read_text() in done.stdout
@@ -96,3 +97,30 @@ def test_a_server_that_is_left_out_is_said_in_the_table(tmp_path: Path) -> None:
         missing(reason)
     run(tmp_path, "--only", "a", "--peers", "nginx")
     assert "Pushpin: absent: left out by --peers" in (tmp_path / "table.txt").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("servers", [Prosody(), Ejabberd()], ids=lambda servers: servers.name)
+def test_xmpp_sessions_are_logged_in_weighed_and_resumed(servers: XmppServers, tmp_path: Path) -> None:
+    if reason := servers.absent():
+        missing(reason)
+    record = run(tmp_path, "--only", "f", "--xmpp", servers.name, timeout_s=600)
+    for peer in ("Holdfast", "slixmpp tuned"):
+        measured = values(record, "xmpp", peer)
+        assert servers.name in measured
+        for xmpp in measured.values():
+            assert min(xmpp[f"{thing}_per_s"] for thing in ("logins", "echoes", "resumes")) > 0
+            assert min(xmpp[f"{what}cpu_us"] for what in ("", "echo_", "resume_")) > 0
+            assert min(xmpp[f"{what}xmpp_us"] for what in ("", "echo_", "resume_")) > 0
+            assert xmpp["rss_bytes"] > 1_000
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("servers", [Prosody(), Ejabberd()], ids=lambda servers: servers.name)
+def test_another_edge_resumes_the_xmpp_sessions_of_one_that_is_killed(servers: XmppServers, tmp_path: Path) -> None:
+    if reason := servers.absent():
+        missing(reason)
+    record = run(tmp_path, "--only", "g", "--xmpp", servers.name, timeout_s=600)
+    (killed,) = values(record, "xmpp-killed", "Holdfast").values()
+    assert killed["lost"] == 0
+    assert killed["resume_ms"] < killed["since_kill_ms"]

@@ -52,7 +52,7 @@ def test_the_design_goals_are_judged_on_one_run() -> None:
         key("Holdfast", 1_000, "sdk", "batch=64"): {"events_per_s": 50.0},
         key("Holdfast", 1_000, "sdk", "batch=1"): {"events_per_s": 10.0},
     }
-    verdicts = judge(design_goals([50, 8_000], [1_000], [5_000], [1_000]), table)
+    verdicts = judge(design_goals([50, 8_000], [1_000], [5_000], [1_000], []), table)
     assert [(verdict.word, verdict.measured) for verdict in verdicts] == [
         ("met", 1.5),
         ("met", 1.2),
@@ -65,4 +65,21 @@ def test_the_design_goals_are_judged_on_one_run() -> None:
         ("missed", pytest.approx(2.9)),
         ("met", 8_192.0),
         ("met", 5.0),
+    ]
+
+
+def test_the_goals_of_xmpp_sessions_are_judged() -> None:
+    table = {
+        key("Holdfast", 1_000, "xmpp", "Prosody"): {"rss_bytes": 30_720.0, "cpu_us": 1_001.0},
+        key("Holdfast", 1_000, "xmpp-killed", "Prosody"): {"times_faster": 3.5, "lost": 0.0},
+        key("Holdfast", 1_000, "xmpp-killed", "ejabberd"): {"times_faster": 2.5, "lost": 1.0},
+    }
+    verdicts = judge(design_goals([], [], [], [], [1_000]), table)
+    assert [(verdict.word, verdict.measured) for verdict in verdicts] == [
+        ("met", 30_720.0),
+        ("missed", 1_001.0),
+        ("met", 3.5),
+        ("met", 0.0),
+        ("missed", 2.5),
+        ("missed", 1.0),
     ]

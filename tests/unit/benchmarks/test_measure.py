@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import CpuMeter, descendants, machine, memory, processes_in
+from benchmarks.measure import CpuMeter, connections_to, descendants, machine, memory, processes_in
 from benchmarks.peers.process import Daemon, ServerError, free_ports
 
 BURN = "import time\nwhile time.process_time() < {}: pass\n"
@@ -42,6 +43,14 @@ def test_memory_sees_an_allocation() -> None:
         after = memory([os.getpid()])
     assert after.rss - before.rss >= 30 << 20
     assert after.pss - before.pss >= 30 << 20
+
+
+def test_connections_are_counted_from_the_side_that_opens_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert connections_to(port) == 0
+        with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+            assert connections_to(port) == 2
 
 
 def test_the_machine_is_described() -> None:

@@ -23,7 +23,7 @@ ABSENT = {"Pushpin": "not installed (Debian: pushpin)"}
 
 def test_the_table_shows_ratios_goals_failures_and_who_is_absent() -> None:
     table = medians(SAMPLES)
-    text = render(table, judge(design_goals([50], [200], [], []), table), FAILURES, ABSENT)
+    text = render(table, judge(design_goals([50], [200], [], [], []), table), FAILURES, ABSENT)
     lines = text.splitlines()
     (ours,) = [line for line in lines if line.strip().startswith("50") and "Holdfast" in line]
     (nginx,) = [line for line in lines if line.strip().startswith("50") and "nginx" in line]
@@ -38,6 +38,25 @@ def test_the_table_shows_ratios_goals_failures_and_who_is_absent() -> None:
     assert sum("not measured" in line for line in lines) == 4
 
 
+def test_who_shows_in_a_case_is_not_absent_from_it() -> None:
+    """Holdfast's other cases need an nginx that its links do not."""
+    table = medians(
+        [
+            Sample(Key("xmpp", "Holdfast", 50, "Prosody"), 1, {"cpu_us": 900.0, "resume_cpu_us": 400.0}),
+            Sample(Key("xmpp", "slixmpp", 50, "Prosody"), 1, {"cpu_us": 9_000.0, "resume_cpu_us": 2_000.0}),
+        ]
+    )
+    absent = {"Holdfast": "nginx is not installed", "ejabberd": "ejabberd is not installed (Debian: ejabberd)"}
+    text = render(table, [], [], absent)
+    assert "Holdfast: absent" not in text
+    assert text.count("! ejabberd: absent: ejabberd is not installed") == 1
+    assert [line.split()[-2:] for line in text.splitlines() if " slixmpp " in line] == [
+        ["10.00", "×"],
+        ["–", "–"],
+        ["5.00", "×"],
+    ]
+
+
 @pytest.mark.parametrize(("others", "warned"), [(0.1, False), (1.3, True)])
 def test_a_busy_machine_is_said(others: float, warned: bool) -> None:
     table = medians([Sample(Key("inbound", "nginx", 50), 1, {"cpu_us": 20.0, "foreign_busy": others})])
@@ -46,7 +65,7 @@ def test_a_busy_machine_is_said(others: float, warned: bool) -> None:
 
 def test_the_record_holds_every_round(tmp_path: Path) -> None:
     table = medians(SAMPLES)
-    verdicts = judge(design_goals([50], [], [], []), table)
+    verdicts = judge(design_goals([50], [], [], [], []), table)
     path = tmp_path / "deep" / "results.json"
     record.write(path, record.record({"commit": "abc"}, QUICK, SAMPLES, table, verdicts, FAILURES, ABSENT))
     stored = json.loads(path.read_text())

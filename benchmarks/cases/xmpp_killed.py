@@ -1,0 +1,94 @@
+"""(g) An edge is killed that holds XMPP sessions: how long until another one has resumed them all, against logging the
+same ones in, and whether anything that was said meanwhile is lost.
+
+Two times are told. From the kill on: others may take over only when the dead edge's lease is over, so that they must
+wait first, and that would be so for logging in again, too. And from the first new connection to the XMPP server on:
+what resuming itself takes. Both end when the backend knows that the last session is there.
+
+Before, during and after that a contact talks to the sessions, and the backend has them talk to the contact, by the
+control API of the edge that survives. Who said it knows what arrived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from benchmarks.cases.bench import Bench, Parts, measured, quiet
+from benchmarks.goals import HOLDFAST
+from benchmarks.load.component import Component
+from benchmarks.load.wire import LoadError
+from benchmarks.measure import connections_to
+from benchmarks.peers.holdfast_links import Edges, edges
+from benchmarks.peers.xmpp_server import COMPONENT_DOMAIN, PLAIN_DOMAIN, SECRET, XmppServer, XmppServers
+from benchmarks.stats import Key
+
+CASE = "xmpp-killed"
+_TALK_PER_S = 100.0
+"""Each way. Much less than anybody can do: what is measured is not traffic."""
+_TALK_BEFORE_S = 1.0
+_LOOK_S = 0.02
+_PATIENCE_S = 120.0
+
+
+def run(bench: Bench) -> None:
+    if HOLDFAST not in [holder.name for holder in bench.holders]:
+        return
+    for size in bench.plan.xmpp:
+        for servers in bench.xmpp_servers:
+            bench.rounds([(Key(CASE, HOLDFAST, size, servers.name), partial(_round, bench, servers, size))])
+
+
+def _round(bench: Bench, servers: XmppServers, size: int, folder: Path) -> Mapping[str, float]:
+    with (
+        servers.run(size, folder / "xmpp", bench.cores) as server,
+        edges(server, PLAIN_DOMAIN, bench.plan.concurrency, folder / "holder", bench.cores) as pair,
+        Component(server.component_port, COMPONENT_DOMAIN, SECRET) as contact,
+    ):
+        login_ns = pair.log_in(0, size)
+        parts = Parts(pair.second.pids, pair.backend.pids, {**pair.beside, "xmpp": server.pids})
+        quiet(parts)
+        contact.talk([f"u{number}@{PLAIN_DOMAIN}/bench" for number in range(size)], _TALK_PER_S)
+        pair.orders.give("talk", control=pair.second_control, to=f"contact@{COMPONENT_DOMAIN}", per_s=_TALK_PER_S)
+        time.sleep(_TALK_BEFORE_S)
+        with measured(parts) as window:
+            killed_ns = time.perf_counter_ns()
+            pair.first.kill()
+            back_ns = _first_connection(server)
+            resumed_ns = int(pair.orders.give("resumed", count=size)["last_ns"])
+        contact.hush()
+        lost, doubled = _missing(pair, contact)
+    return {
+        "login_ms": login_ns / 1e6,
+        "since_kill_ms": (resumed_ns - killed_ns) / 1e6,
+        "resume_ms": (resumed_ns - back_ns) / 1e6,
+        "times_faster": login_ns / (resumed_ns - back_ns),
+        "times_faster_since_kill": login_ns / (resumed_ns - killed_ns),
+        "lost": lost,
+        "doubled": doubled,
+        **window.costs(size),
+    }
+
+
+def _first_connection(server: XmppServer) -> int:
+    """When the XMPP server has a connection again, after the dead edge's are gone."""
+    deadline = time.monotonic() + _PATIENCE_S
+    for there in (False, True):
+        while (connections_to(server.port) > 0) is not there:
+            if time.monotonic() > deadline:
+                raise LoadError(f"nobody took the sessions over in {_PATIENCE_S:g} s")
+            time.sleep(_LOOK_S)
+    return time.perf_counter_ns()
+
+
+def _missing(pair: Edges, contact: Component) -> tuple[int, int]:
+    """Of what was said both ways, how much did not arrive, and how much did so more than once."""
+    heard = pair.orders.give("heard", bodies=contact.said)
+    said: list[str] = pair.orders.give("hush")["said"]
+    deadline = time.monotonic() + _PATIENCE_S / 4
+    while any(body not in contact.heard for body in said) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+    lost = heard["lost"] + sum(body not in contact.heard for body in said)
+    return lost, heard["doubled"] + sum(count > 1 for count in contact.heard.values())
