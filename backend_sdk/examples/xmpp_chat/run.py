@@ -153,7 +153,9 @@ def own_network(folder: Path) -> Network:
 
 def other_network(options: argparse.Namespace) -> Network:
     host, _, port = options.server.partition(":")
-    settings: dict[str, str | int] = {"domain": options.domain or host, "host": host, "port": int(port or 0)}
+    settings: dict[str, str | int] = {"domain": options.domain or host}
+    if port or options.domain:  # else DNS says where the domain's server is
+        settings |= {"host": host, "port": int(port or 0)}
     if options.ca:
         settings["ca_file"] = str(options.ca.absolute())
     return Network(settings, f"Sign in with an address at {settings['domain']}.")
@@ -183,7 +185,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--edge-port", type=int, default=7999, metavar="PORT")
     parser.add_argument("--control-port", type=int, default=5561, metavar="PORT")
     parser.add_argument("--chat-port", type=int, default=8000, metavar="PORT")
-    parser.add_argument("--server", default="", metavar="HOST[:PORT]", help="use this XMPP server instead of a Prosody")
+    parser.add_argument(
+        "--server", default="", metavar="HOST[:PORT]", help="use this XMPP server, or the one of this domain"
+    )
     parser.add_argument("--domain", default="", help="the domain of its accounts, when it is not HOST")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="certificate to trust, when the system does not")
     return parser.parse_args(arguments)
