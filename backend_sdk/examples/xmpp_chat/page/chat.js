@@ -17,6 +17,7 @@ const READ_MS = 300; // so long is something in view before it has been read
 let socket = null;
 let opened = 0; // WebSockets since the page was loaded; 1 for as long as nothing happens to the edge itself
 let failures = 0; // to connect, in a row
+let retry = null; // a timer, while there is no connection
 let saved = JSON.parse(sessionStorage.getItem("signed-in")); // {jid, key}
 let entering = null; // {jid, password, key}: until we are let in
 let ready = false; // the link has answered on this connection
@@ -28,6 +29,7 @@ let outbox = new Map(); // id → message: said here, and not taken by anybody y
 // Connection -------------------------------------------------------------------------------------------------------
 
 function connect() {
+  clearTimeout(retry);
   showConnection("opening", opened ? "Reconnecting …" : "Connecting …");
   const mine = (socket = new WebSocket(EDGE));
   mine.addEventListener("open", () => {
@@ -47,7 +49,7 @@ function connect() {
     if (!saved && !entering) return;
     showConnection("opening", "Reconnecting …");
     const [first, longest] = AWAY_MS;
-    setTimeout(connect, Math.random() * Math.min(longest, first * 2 ** failures++));
+    retry = setTimeout(connect, Math.random() * Math.min(longest, first * 2 ** failures++));
   });
 }
 
@@ -119,6 +121,7 @@ function heardOfLink({ phase, contacts: list, logins, resumes }) {
     sessionStorage.setItem("signed-in", JSON.stringify(saved));
     entering = null;
     enter();
+    $("contacts-title").focus(); // the form that had it is gone
   }
   if (!saved) {
     if (phase === "lost") complain("The XMPP server does not answer. Still trying …");
@@ -154,6 +157,7 @@ function leave(why) {
   if (wanted && saved) sessionStorage.removeItem(`outbox ${saved.jid}`);
   sessionStorage.removeItem("signed-in");
   [saved, entering, ready, leaving, contacts, talks, outbox] = [null, null, false, false, new Map(), new Talks(), new Map()];
+  clearTimeout(retry);
   socket?.close();
   socket = null;
   showConnection("closed", "Not connected");
