@@ -2,8 +2,8 @@
 
 A new session in the place of a lost one is told to the backend as a reset. What was missed is read from the archive
 (XEP-0313) before presence is sent, so that old messages come before new ones; and once more behind it: what the server
-took between its last page and our presence goes to nobody live, and Prosody keeps offline messages from whoever has read
-the archive. A server handles our presence and our question in order, so then there is no moment left.
+took between its last page and our presence goes to nobody live, and Prosody gives no offline messages to whoever has
+read the archive. A server handles our presence and our question in order, so then there is no moment left.
 """
 
 from __future__ import annotations
