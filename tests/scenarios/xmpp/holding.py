@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from edge.store.keys import Keys
-from tests.support.client import connect
+from tests.support.client import RecordingClient, connect
 from tests.support.journal import Journal
 from tests.support.processes import Backend, Edge
 from tests.support.redis import RedisServer
@@ -218,11 +218,20 @@ class Held:
 
     # ------------------------------------------------------------------ orders
 
-    async def order(self, *orders: tuple[str, str, Mapping[str, Any]], edge: Edge | None = None) -> None:
-        """Have the backend give these orders, (link, order, arguments), in one answer to a client of the edge."""
+    @contextlib.asynccontextmanager
+    async def client(
+        self, *orders: tuple[str, str, Mapping[str, Any]], edge: Edge | None = None
+    ) -> AsyncIterator[RecordingClient]:
+        """A client of the edge, in answer to whom the backend has given these orders: (link, order, arguments)."""
         async with connect((edge or self.edges[-1]).url()) as client:
             await client.send(json.dumps(orders))
             await client.expect_that(lambda heard: "ordered" in heard, "the backend has given its orders")
+            yield client
+
+    async def order(self, *orders: tuple[str, str, Mapping[str, Any]], edge: Edge | None = None) -> None:
+        """Have the backend give these orders, in one answer to a client of the edge, who leaves then."""
+        async with self.client(*orders, edge=edge):
+            pass
 
     async def begin(self, numbers: Sequence[int], edge: Edge | None = None, **options: Any) -> None:
         """Order links for these accounts, as if one client had; see `connected`."""
