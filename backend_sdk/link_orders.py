@@ -128,10 +128,12 @@ class LinkOrders:
         receipt: Receipt | None = None,
         receipt_id: str | None = None,
         extra: str = "",
+        sender: str | None = None,
         id: str | None = None,
     ) -> None:
         """Send a message. `receipt`: ask for one (``request``), or be the one for message `receipt_id` (``received``).
-        `extra`: XML of more elements, to stand inside."""
+        `extra`: XML of more elements, to stand inside. `sender`: of a component's link, who at its domain says this;
+        None: the link's own address."""
         self._give(
             xmpp_actions.xmpp_send(
                 to,
@@ -144,6 +146,7 @@ class LinkOrders:
                 receipt=receipt,
                 receipt_id=receipt_id,
                 extra=extra,
+                sender=sender,
                 session=self._target,
                 id=id,
             )
@@ -163,10 +166,12 @@ class LinkOrders:
         priority: int = 0,
         stanza_id: str | None = None,
         extra: str = "",
+        sender: str | None = None,
         xml: str | None = None,
         id: str | None = None,
     ) -> None:
-        """Send presence, from fields or whole as `xml`. What has no `to` is sent again by each new session."""
+        """Send presence, from fields or whole as `xml`. What has no `to` is sent again by each new session. A
+        component's link has to say `to` whom; `sender` is as in `send`."""
         self._give(
             xmpp_actions.xmpp_presence(
                 to,
@@ -176,6 +181,7 @@ class LinkOrders:
                 priority=priority,
                 stanza_id=stanza_id,
                 extra=extra,
+                sender=sender,
                 xml=xml,
                 session=self._target,
                 id=id,
@@ -189,20 +195,23 @@ class LinkOrders:
         *,
         type: IqType = "get",
         timeout_s: float = 30,
+        sender: str | None = None,
         name: str | None = None,
         id: str | None = None,
     ) -> str:
         """Ask something; returns the action's id, which the one `XmppIqResult` that follows has as `action_id`.
 
-        `xml`: the one element inside; `to` None: the account itself. With a `name` the result goes to
-        ``@app.on_xmpp_iq_result(name)``, in whatever process it arrives.
+        `xml`: the one element inside; `to` None: the account itself (a component has none). `sender`: as in `send`.
+        With a `name` the result goes to ``@app.on_xmpp_iq_result(name)``, in whatever process it arrives.
         """
         if name is not None and (not isinstance(name, str) or not 0 < len(name) <= _NAME_CHARS or NAME_MARK in name):
             raise ActionError("name", f"must be a string of 1 to {_NAME_CHARS} characters, without {NAME_MARK}")
         whole = self._ids.new() if id is None else id
         if name is not None:
             whole = f"{name}{NAME_MARK}{whole}"
-        self._give(xmpp_actions.xmpp_iq(to, xml, type=type, timeout_s=timeout_s, session=self._target, id=whole))
+        self._give(
+            xmpp_actions.xmpp_iq(to, xml, type=type, timeout_s=timeout_s, sender=sender, session=self._target, id=whole)
+        )
         return whole
 
     def reply(self, event: XmppIq | int, xml: str = "", *, id: str | None = None) -> None:

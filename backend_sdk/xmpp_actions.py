@@ -38,6 +38,10 @@ _PART_BYTES = 1023
 _CONDITION = re.compile("[a-z-]+")
 
 
+From = TypedDict("From", {"from": str}, total=False)
+"""Apart, for in Python it is a keyword: who sends, at a component's domain."""
+
+
 class Connect(Common, total=False):
     type: Required[Literal["xmpp.connect"]]
     jid: Required[str]
@@ -62,7 +66,7 @@ class Route(TypedDict, total=False):
     coalesce: list[str]
 
 
-class SendStanza(Common, total=False):
+class SendStanza(Common, From, total=False):
     type: Required[Literal["xmpp.send"]]
     xml: str
     to: str
@@ -77,7 +81,7 @@ class SendStanza(Common, total=False):
     extra: str
 
 
-class SendPresence(Common, total=False):
+class SendPresence(Common, From, total=False):
     type: Required[Literal["xmpp.presence"]]
     xml: str
     to: str
@@ -89,7 +93,7 @@ class SendPresence(Common, total=False):
     extra: str
 
 
-class AskIq(Common, total=False):
+class AskIq(Common, From, total=False):
     type: Required[Literal["xmpp.iq"]]
     xml: Required[str]
     to: str
@@ -212,12 +216,15 @@ def xmpp_send(
     receipt: Receipt | None = None,
     receipt_id: str | None = None,
     extra: str = "",
+    sender: str | None = None,
     session: str | None = None,
     id: str | None = None,
 ) -> SendStanza:
     """Send a message. `receipt`: ask for one (``request``), or be the one for message `receipt_id` (``received``).
-    `extra`: XML of more elements, to stand inside."""
+    `extra`: XML of more elements, to stand inside. `sender`: of a component's link, who at its domain says this; None:
+    the link's own address."""
     action: SendStanza = {"type": "xmpp.send", "to": checked_text("to", to)}
+    _set_sender(action, sender)
     if type != "chat":
         action["stanza_type"] = one_of("type", type, MessageType)
     if (receipt == "received") != (receipt_id is not None):
@@ -250,17 +257,20 @@ def xmpp_presence(
     priority: int = 0,
     stanza_id: str | None = None,
     extra: str = "",
+    sender: str | None = None,
     xml: str | None = None,
     session: str | None = None,
     id: str | None = None,
 ) -> SendPresence:
     """Send presence, from fields, or whole as `xml`. What has no `to` is remembered, and sent again by each new
-    session at the server."""
+    session at the server. A component's link has to say `to` whom; `sender` is as in `xmpp_send`."""
     action: SendPresence = {"type": "xmpp.presence"}
     if xml is not None:
-        if (to, type, show, status, priority, stanza_id, extra) != (None, "available", None, None, 0, None, ""):
+        given = (to, type, show, status, priority, stanza_id, extra, sender)
+        if given != (None, "available", None, None, 0, None, "", None):
             raise ActionError("xml", "is the whole presence: nothing else may be given beside it")
         action["xml"] = checked_text("xml", xml)
+    _set_sender(action, sender)
     _set_texts(action, {"to": to, "stanza_id": stanza_id, "status": status})
     if type != "available":
         action["stanza_type"] = one_of("type", type, PresenceType)
@@ -282,12 +292,14 @@ def xmpp_iq(
     *,
     type: IqType = "get",
     timeout_s: float = 30,
+    sender: str | None = None,
     session: str | None = None,
     id: str | None = None,
 ) -> AskIq:
     """Ask something: one `XmppIqResult` follows in any case. `xml`: the one element inside. `to` None: the account
-    itself, at its server."""
+    itself, at its server (a component has none). `sender`: as in `xmpp_send`."""
     action: AskIq = {"type": "xmpp.iq", "xml": checked_text("xml", xml)}
+    _set_sender(action, sender)
     if to is not None:
         action["to"] = checked_text("to", to)
     if type != "get":
@@ -414,6 +426,11 @@ def _set_texts(action: SendStanza | SendPresence, texts: dict[str, str | None]) 
     for field, value in texts.items():
         if value is not None:
             action[field] = checked_text(field, value)  # type: ignore[literal-required]
+
+
+def _set_sender(action: From, sender: str | None) -> None:
+    if sender is not None:
+        action["from"] = checked_text("sender", sender)
 
 
 def _too_long(part: str) -> bool:

@@ -47,6 +47,11 @@ class LinkRecord(SessionRecord):
         return self.phase != "ended"
 
     @property
+    def is_component(self) -> bool:
+        """It speaks for a whole domain, and has no session at the server that could be resumed."""
+        return "@" not in self.jid
+
+    @property
     def seq(self) -> int:
         """That of its newest event."""
         return self._seq
@@ -102,7 +107,7 @@ class LinkRecord(SessionRecord):
             "xmpp.state",
             at,
             phase=self.phase,
-            resumable=self.phase in ("live", "lost", "suspended"),
+            resumable=self.phase in ("live", "lost", "suspended") and not self.is_component,
             attached=list(self.attached),
             waiting=len(self.queue),
             unacked=0,
@@ -127,7 +132,10 @@ class LinkDriver(LinkRecord, Generic[R]):
         self._clock = clock
 
     def connected(self, resource: str = "test", *, resumable: bool = True, max_s: int | None = 600) -> R:
-        """The login has succeeded; the link's `jid` is full from now on."""
+        """The login has succeeded; the link's `jid` is full from now on. A component's stays its domain, and it resumes
+        nothing, whatever is said here."""
+        if self.is_component:
+            return self._tell("xmpp.connected", resumable=False, max_s=None, fresh=True)
         self.jid = f"{self.jid.partition('/')[0]}/{resource}"
         return self._tell("xmpp.connected", resumable=resumable, max_s=max_s, fresh=True)
 
@@ -140,6 +148,7 @@ class LinkDriver(LinkRecord, Generic[R]):
         body: str | None = None,
         *,
         sender: str | None = "peer@test/device",
+        to: str | None = None,
         type: str = "chat",
         id: str | None = None,
         subject: str | None = None,
@@ -155,12 +164,12 @@ class LinkDriver(LinkRecord, Generic[R]):
         replay: bool = False,
         xml: str | None = None,
     ) -> R:
-        """A message comes. `delay`: its time stamp; `error`: the condition with which it came back. Without `xml` a
-        plain stanza is made of sender, type and texts."""
+        """A message comes. `to` None: to the link's own address. `delay`: its time stamp; `error`: the condition with
+        which it came back. Without `xml` a plain stanza is made of addresses, type and texts."""
         texts = {"subject": subject, "body": body, "thread": thread}
         stanza = {
             "name": "message",
-            **self._head(sender, "error" if error else type, id),
+            **self._head(sender, to, "error" if error else type, id),
             **texts,
             "stanza_id": stanza_id,
             "carbon": carbon,
@@ -176,6 +185,7 @@ class LinkDriver(LinkRecord, Generic[R]):
         sender: str = "peer@test/device",
         type: str = "available",
         *,
+        to: str | None = None,
         show: str | None = None,
         status: str | None = None,
         priority: int = 0,
@@ -184,10 +194,10 @@ class LinkDriver(LinkRecord, Generic[R]):
         children: Sequence[tuple[str, str]] = (),
         xml: str | None = None,
     ) -> R:
-        """Presence comes."""
+        """Presence comes. `to` None: for the link's own address."""
         stanza = {
             "name": "presence",
-            **self._head(sender, "error" if error else type, None),
+            **self._head(sender, to, "error" if error else type, None),
             "show": show,
             "status": status,
             "priority": priority,
@@ -202,12 +212,13 @@ class LinkDriver(LinkRecord, Generic[R]):
         content: str,
         *,
         sender: str | None = "peer@test/device",
+        to: str | None = None,
         type: str = "get",
         id: str = "q1",
         wait_s: int = 20,
     ) -> R:
-        """Somebody asks. `content`: the element inside the iq."""
-        stanza = {"name": "iq", **self._head(sender, type, id), "query": _query(content), "error": None}
+        """Somebody asks `to` (None: the link's own address). `content`: the element inside the iq."""
+        stanza = {"name": "iq", **self._head(sender, to, type, id), "query": _query(content), "error": None}
         until = self._clock() + wait_s * 1_000 if type in ("get", "set") else None
         return self._tell("xmpp.iq", stanza=stanza, xml=_xml(stanza, content, None), reply_by=until)
 
@@ -226,7 +237,7 @@ class LinkDriver(LinkRecord, Generic[R]):
             reason = "error"
         stanza = None
         if reason in (None, "error"):
-            head = self._head(asked.get("to"), "error" if error else "result", "e1")
+            head = self._head(asked.get("to"), asked.get("from"), "error" if error else "result", "e1")
             stanza = {"name": "iq", **head, "query": _query(content), "error": _error(error or None)}
         return self._tell(
             "xmpp.iq_result",
@@ -292,8 +303,8 @@ class LinkDriver(LinkRecord, Generic[R]):
     def _tell(self, type: str, **fields: Any) -> R:
         return self._run(self._tell_event(self, type, fields))
 
-    def _head(self, sender: str | None, type: str, id: str | None) -> dict[str, str | None]:
-        return {"from": sender, "to": self.jid, "type": type, "id": id}
+    def _head(self, sender: str | None, to: str | None, type: str, id: str | None) -> dict[str, str | None]:
+        return {"from": sender, "to": self.jid if to is None else to, "type": type, "id": id}
 
 
 def _common(delay: str | None, error: str | None, children: Sequence[tuple[str, str]]) -> dict[str, Any]:

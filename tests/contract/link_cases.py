@@ -110,8 +110,9 @@ def make_link_action(action: dict[str, Any]) -> None:
     """Make an action of bad_answers.json with the functions that users have. Raises what they raise."""
     arguments = dict(action)
     kind = arguments.pop("type").removeprefix("xmpp.")
-    if "stanza_type" in arguments:
-        arguments["type"] = arguments.pop("stanza_type")
+    for name, wire in (("type", "stanza_type"), ("sender", "from")):
+        if wire in arguments:
+            arguments[name] = arguments.pop(wire)
     for group in ("on_connect", "route", "auth"):
         arguments |= arguments.pop(group, {})
     if isinstance(arguments.get("scram"), dict):

@@ -194,12 +194,14 @@ class XmppPresence:
 
 @dataclass(frozen=True, slots=True)
 class XmppIq:
-    """Ask something: one `xmpp.iq_result` follows in any case. `xml`: the one element inside."""
+    """Ask something: one `xmpp.iq_result` follows in any case. `xml`: the one element inside. `sender`: who asks; None:
+    the link's own address."""
 
     xml: str
     to: str | None = None
     stanza_type: Literal["get", "set"] = "get"
     timeout_s: float = 30.0
+    sender: str | None = None
     session: str | None = None
     id: str | None = None
 

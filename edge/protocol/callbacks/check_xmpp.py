@@ -95,6 +95,7 @@ def _parse_send(obj: Obj, from_json: bool) -> XmppSend:
         receipt,
         receipt_id,
         _text_or_none(obj, "extra") or "",
+        _text_or_none(obj, "from"),
     )
     return XmppSend(fields, session, key)
 
@@ -115,6 +116,7 @@ def _parse_presence(obj: Obj, from_json: bool) -> XmppPresence:
         _text_or_none(obj, "status"),
         priority,
         _text_or_none(obj, "extra") or "",
+        _text_or_none(obj, "from"),
     )
     return XmppPresence(fields, session, key)
 
@@ -126,6 +128,7 @@ def _parse_iq(obj: Obj, from_json: bool) -> XmppIq:
         _text_or_none(obj, "to"),
         _one_of(obj, "stanza_type", ("get", "set")) or "get",
         _number(obj, "timeout_s", 30.0, 1, IQ_TIMEOUT_S_MAX),
+        _text_or_none(obj, "from"),
         session,
         key,
     )
@@ -185,10 +188,11 @@ _CONNECT_FIELDS = COMMON | {
     "jid", "auth", "resource", "on_connect", "route", "attach", "keep_after_detach_s", "sent", "detached"
 }  # fmt: skip
 _SEND_FIELDS = COMMON | {
-    "xml", "to", "stanza_type", "stanza_id", "body", "subject", "thread", "chat_state", "receipt", "receipt_id", "extra"
+    "xml", "to", "from", "stanza_type", "stanza_id", "body", "subject", "thread", "chat_state", "receipt", "receipt_id",
+    "extra",
 }  # fmt: skip
-_PRESENCE_FIELDS = COMMON | {"xml", "to", "stanza_type", "stanza_id", "show", "status", "priority", "extra"}
-_IQ_FIELDS = COMMON | {"to", "stanza_type", "xml", "timeout_s"}
+_PRESENCE_FIELDS = COMMON | {"xml", "to", "from", "stanza_type", "stanza_id", "show", "status", "priority", "extra"}
+_IQ_FIELDS = COMMON | {"to", "from", "stanza_type", "xml", "timeout_s"}
 _IQ_REPLY_FIELDS = COMMON | {"seq", "xml", "condition", "error_type", "text"}
 _CREDENTIALS_FIELDS = COMMON | {"auth"}
 _CLIENT_FIELDS = COMMON | {"client"}

@@ -42,8 +42,9 @@ def _form(action: LinkAction) -> dict[str, Any]:
             return {"type": "xmpp.send", **({"xml": stanza} if isinstance(stanza, str) else _message(stanza))}
         case XmppPresence(stanza):
             return {"type": "xmpp.presence", **({"xml": stanza} if isinstance(stanza, str) else _presence(stanza))}
-        case XmppIq(xml, to, kind, timeout_s):
-            return {"type": "xmpp.iq", "xml": xml, "to": to, "stanza_type": kind, "timeout_s": timeout_s}
+        case XmppIq(xml, to, kind, timeout_s, sender):
+            asked = {"xml": xml, "to": to, "from": sender, "stanza_type": kind, "timeout_s": timeout_s}
+            return {"type": "xmpp.iq", **asked}
         case XmppIqReply(seq, xml, condition, error_type, text):
             if condition:
                 refusal = {"condition": condition, "error_type": error_type, "text": text}
@@ -109,6 +110,7 @@ def _connect(action: XmppConnect) -> dict[str, Any]:
 def _message(stanza: MessageFields) -> dict[str, Any]:
     return {
         "to": stanza.to,
+        "from": stanza.sender,
         "stanza_type": stanza.type,
         "stanza_id": stanza.id,
         "body": stanza.body,
@@ -124,6 +126,7 @@ def _message(stanza: MessageFields) -> dict[str, Any]:
 def _presence(stanza: PresenceFields) -> dict[str, Any]:
     return {
         "to": stanza.to,
+        "from": stanza.sender,
         "stanza_type": stanza.type,
         "stanza_id": stanza.id,
         "show": stanza.show,

@@ -86,7 +86,9 @@ def _presence(link: Link, action: XmppPresence, name: str, told: Told) -> None:
 def _iq(link: Link, action: XmppIq, name: str, told: Told) -> None:
     _check_alive(link)
     id = link.hearing.next_id()
-    element = iq_stanza(action.stanza_type, id, action.to, action.xml, link.sender, limits=link.limits)
+    element = iq_stanza(
+        action.stanza_type, id, action.to, action.xml, link.sender, from_=action.sender, limits=link.limits
+    )
     _keep(link, element, name, told, link.hearing.ask(id, action.to, name, action.timeout_s))
 
 

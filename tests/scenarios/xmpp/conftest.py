@@ -7,7 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.support.xmpp import SERVERS, XmppServer
+# Their assertions say what was wrong, too.
+for _module in ("holding", "traffic"):
+    pytest.register_assert_rewrite(f"tests.scenarios.xmpp.{_module}")
+
+from tests.support.xmpp import SERVERS, XmppServer  # noqa: E402
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=sorted(SERVERS))

@@ -121,6 +121,63 @@ def test_the_twin_and_links_nobody_has_connected() -> None:
         assert [order["type"] for order in link.sent] == ["xmpp.iq", "xmpp.iq"]
 
 
+VISITOR = "visitor1@c.example"
+
+
+async def test_a_component_speaks_for_everybody_at_its_domain() -> None:
+    app, ends = App(), []
+
+    @app.on_open
+    async def opened(session: Session, event: Open) -> None:
+        session.link("x:c").connect("c.example")
+
+    @app.on_xmpp_connected
+    async def connected(link: Link, event: XmppConnected) -> None:
+        link.presence("bob@x", sender=VISITOR, show="chat")
+        link.iq("x", VCARD, sender=VISITOR, name="vcard")
+
+    @app.on_xmpp_message
+    async def message(link: Link, event: XmppMessage) -> None:
+        assert event.sender is not None
+        link.send(event.sender, f"{event.body}, too", sender=event.stanza.to)
+
+    @app.on_xmpp_iq
+    async def asked(link: Link, event: XmppIq) -> None:
+        ends.append(event.stanza.to)
+        link.reply(event)
+
+    @app.on_xmpp_iq_result("vcard")
+    async def card(link: Link, event: XmppIqResult) -> None:
+        assert event.stanza is not None
+        ends.append(event.stanza.to)
+
+    @app.on_xmpp_state
+    async def state(link: Link, event: XmppState) -> None:
+        ends.append(f"{event.jid} {event.resumable}")
+
+    async with TestEdge(app) as edge:
+        await edge.connect()
+        link = edge.link("x:c")
+        assert "auth" not in link.orders[0]
+        await link.connected()
+        assert (link.jid, link.phase) == ("c.example", "live")
+        assert [(order["from"], order["to"]) for order in link.sent] == [(VISITOR, "bob@x"), (VISITOR, "x")]
+        await link.message("me", sender="bob@x/p", to=VISITOR)
+        await link.iq(VCARD, to=VISITOR)
+        answers: list[actions.Action] = [
+            actions.xmpp_send("bob@x/p", "me, too", sender=VISITOR),
+            actions.xmpp_iq_reply(link.seq),
+        ]
+        assert link.sent[-2:] == list[Any](answers)
+        await link.iq_result()
+        await edge.connect()
+        assert ends == [VISITOR, VISITOR, "c.example False"]
+    with pytest.raises(ActionError, match="sender"):
+        actions.xmpp_iq("x", VCARD, sender=5)  # type: ignore[arg-type]
+    with pytest.raises(ActionError, match="nothing else"):
+        actions.xmpp_presence(xml="<presence/>", sender=VISITOR)
+
+
 async def test_an_event_that_is_handled_again_does_not_ask_again() -> None:
     app = App(dedupe_size=0)  # as another process, which remembers nothing
     asked: list[list[str]] = []

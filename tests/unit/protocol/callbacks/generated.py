@@ -62,6 +62,7 @@ messages = st.builds(
     st.none() | one_of(ChatState),
     st.none() | st.just("request"),
     xml=text,
+    sender=st.none() | text,
 )
 receipts = st.builds(MessageFields, text, receipt=st.just("received"), receipt_id=text)
 presences = st.builds(
@@ -73,6 +74,7 @@ presences = st.builds(
     st.none() | text,
     st.integers(-128, 127),
     text,
+    st.none() | text,
 )
 
 
@@ -105,7 +107,12 @@ link_actions: dict[type, st.SearchStrategy[Any]] = {
     a.XmppSend: _aimed(a.XmppSend, messages | receipts | text),
     a.XmppPresence: _aimed(a.XmppPresence, presences | text),
     a.XmppIq: _aimed(
-        a.XmppIq, text, st.none() | text, st.sampled_from(["get", "set"]), st.floats(1, 600) | st.just(30.0)
+        a.XmppIq,
+        text,
+        st.none() | text,
+        st.sampled_from(["get", "set"]),
+        st.floats(1, 600) | st.just(30.0),
+        st.none() | text,
     ),
     a.XmppIqReply: _aimed(a.XmppIqReply, st.integers(1, 2**63 - 1), text)
     | _aimed(
