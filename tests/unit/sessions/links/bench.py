@@ -62,7 +62,7 @@ class Bench:
         self.links = LossyLinks(Links(edge.store._router, keys, bounds))
         self.wheel = Wheel(clock)
         self.wheel.start(asyncio.get_running_loop())
-        self.ledger = Ledger(held, self.links, clock, self.wheel, self)  # type: ignore[arg-type]
+        self.ledger = Ledger(held, self.links, clock, self.wheel, self)
         self.log: list[tuple[str, Any]] = []
         """What the keeper was told, in order."""
         self.told: list[tuple[str, HoldfastError | None]] = []

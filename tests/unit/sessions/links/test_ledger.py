@@ -579,9 +579,8 @@ async def live(desk: Bench, steps: list[str], fates: list[str]) -> None:
     """Any steps, with any answers lost; at the end everything is durable, and was told once and in order."""
     left = list(fates)
     desk.links.fate = lambda name: left.pop() if left else ""
-    ledger, h, number, sent = desk.ledger, 0, 0, 0
-    for step in steps:
-        number += 1
+    ledger, h, sent = desk.ledger, 0, 0
+    for number, step in enumerate(steps, 1):
         match step:
             case "hear":
                 h += 1
