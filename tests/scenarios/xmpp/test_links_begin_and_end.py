@@ -223,14 +223,15 @@ async def test_a_link_that_nobody_uses_logs_out_after_a_while_and_not_when_someb
         # The first one is let go before the second, and somebody comes back for it.
         async with here.client(session(here, 1, 3)):
             await here.happened("connected", [1])
-            await wait_until(lambda: len(contact.presences) == 2, "both are seen")
+            await wait_until(lambda: contact.saw(full_jid(0)) and contact.saw(full_jid(1)), "both are seen")
         async with here.client((LINK, "attach", {})):
             await here.happened("disconnected", [1])
-            await wait_until(lambda: contact.presences[-1] == (full_jid(1), "unavailable"), "the second one is gone")
+            gone = ["available", "unavailable"]
+            await wait_until(lambda: contact.saw(full_jid(1)) == gone, "the second one is gone")
             await is_over(here, link_id(1))
             contact.say(full_jid(0), "echo still here")
             await contact.until_it_has(["still here"])
-            assert contact.presences_of(here.server.jid(0)) == [(full_jid(0), "available")]
+            assert contact.saw(full_jid(0)) == ["available"]
             assert here.notes.of("disconnected", LINK) == []
         await here.happened("disconnected", [0])
         await is_over(here, LINK)
@@ -244,8 +245,8 @@ async def test_an_edge_that_dies_takes_its_clients_away_from_their_links(kind: s
             assert (await client.ended()).code == 1006
         await here.start_edge()
         await here.happened("disconnected", [0])
-        seen = [(full_jid(0), "available"), (full_jid(0), "unavailable")]
-        await wait_until(lambda: contact.presences_of(here.server.jid(0)) == seen, "the contact has seen it leave")
+        gone = ["available", "unavailable"]
+        await wait_until(lambda: contact.saw(full_jid(0)) == gone, "the contact has seen it leave")
         await is_over(here, LINK)
 
 
@@ -254,7 +255,7 @@ async def test_a_link_that_has_ended_can_begin_again(kind: str, tmp_path: Path) 
         await here.connect([0])
         await here.order((LINK, "disconnect", {}))
         await here.happened("disconnected", [0])
-        await wait_until(lambda: contact.presences[-1:] == [(full_jid(0), "unavailable")], "the contact sees it leave")
+        await wait_until(lambda: contact.saw(full_jid(0))[-1:] == ["unavailable"], "the contact sees it leave")
         await is_over(here, LINK)
         await here.begin([0])
         await here.happened("connected", [0], 2)
@@ -279,7 +280,7 @@ async def test_a_link_whose_resource_somebody_else_takes_is_over(kind: str, tmp_
 async def test_a_suspended_link_waits_at_its_server_until_it_is_needed(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind) as here, Peer(here.server, 1) as contact:
         await here.connect([0])
-        await wait_until(lambda: contact.presences == [(full_jid(0), "available")], "the contact sees it")
+        await wait_until(lambda: contact.saw(full_jid(0)), "the contact sees it")
         await here.order((LINK, "suspend", {}))
 
         async def suspended() -> bool:
@@ -293,5 +294,5 @@ async def test_a_suspended_link_waits_at_its_server_until_it_is_needed(kind: str
         await here.order((LINK, "send", {"to": contact.jid, "body": "woken up"}))
         await contact.until_it_has(["woken up"])
         await here.has_heard(0, ["waits"])
-        assert contact.presences == [(full_jid(0), "available")]
+        assert contact.saw(full_jid(0)) == ["available"]
         assert len(here.notes.of("connected", LINK)) == len(here.notes.of("resumed", LINK)) == 1
