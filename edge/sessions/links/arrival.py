@@ -56,6 +56,9 @@ class Arrival:
     async def run(self) -> None:
         """Until the link is live, or nobody wants it to be."""
         link = self._link
+        if link.wire.failure.condition == "conflict":
+            # Somebody else has the domain. Taken back at once, it would be lost again, and so on.
+            await asyncio.sleep(link.services.random() * AGAIN_MOST_MS / 1_000)
         while link.phase is LinkPhase.CONNECTING:
             await link.confirmed()
             server = link.server

@@ -193,7 +193,7 @@ class Link:
             _log.info("link %s: connection lost: %s %s", self.id, failure.condition, failure.text)
             if self.options.detached:
                 self._set("cut", round(DETACHED_S * 1_000), self._tell_cut)
-            if failure.condition == "conflict" and failure.by_server:
+            if failure.condition == "conflict" and failure.by_server and not self.is_component:
                 self._replaced(failure.text)
         elif self.phase is LinkPhase.CONNECTING:
             _log.warning("link %s: could not log in: %s %s", self.id, failure.condition, failure.text)
