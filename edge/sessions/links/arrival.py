@@ -23,6 +23,7 @@ from edge.protocol.xmpp.negotiation import Tls
 from edge.protocol.xmpp.stream import XmppStream
 from edge.protocol.xmpp.stream_facts import ComponentPlan, Stream, StreamPlan
 from edge.protocol.xmpp.stream_management import MODULUS, SavedStream
+from edge.sessions.links.reset import said_again
 
 if TYPE_CHECKING:
     from edge.sessions.links.link import Link
@@ -137,7 +138,7 @@ class Arrival:
         return ComponentPlan(
             domain=server.domain,
             secret=server.component_secret.value,
-            unacked=tuple(stanza.raw for stanza in ledger.unacked),
+            unacked=said_again(ledger.unacked, link.wire.written, link.domain),
             base=(ledger.out_n - len(ledger.unacked)) % MODULUS,
             received=ledger.h_in,
             negotiation_s=server.negotiation_s,
