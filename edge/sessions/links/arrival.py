@@ -140,7 +140,7 @@ class Arrival:
             secret=server.component_secret.value,
             unacked=said_again(ledger.unacked, link.wire.written, link.domain),
             base=(ledger.out_n - len(ledger.unacked)) % MODULUS,
-            received=ledger.h_in,
+            received=ledger.heard_upto,
             negotiation_s=server.negotiation_s,
             silence_s=server.silence_s,
             answer_s=server.answer_s,

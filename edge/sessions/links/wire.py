@@ -253,7 +253,7 @@ class Wire:
     def acknowledge(self) -> None:
         """Tell the server what is durable: when it asks, or there is news."""
         connection = self._connection
-        if connection is None or not self.up:
+        if connection is None or not self.up or self._link.is_component:
             return
         management = connection.stream.management
         if management is None:
