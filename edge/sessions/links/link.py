@@ -371,10 +371,11 @@ class Link:
         self.pump()
 
     def _watch_keeping(self) -> None:
-        """While nobody uses the link, it lives on for a while."""
+        """While nobody uses the link, it lives on for a while; a component's, which is everybody's at its domain, until
+        it is told to disconnect."""
         self._cancel("keep")
         row = self.ledger.base
-        if not row.attached and self.phase not in (LinkPhase.ENDING, LinkPhase.GONE):
+        if not row.attached and not self.is_component and self.phase not in (LinkPhase.ENDING, LinkPhase.GONE):
             left = max(0, row.detached_at + self.options.keep_ms - self.now_ms())
             self._set("keep", left, lambda: self.log_out("detached", "no client uses the link"))
 
