@@ -280,7 +280,7 @@ class Link:
     def tell_state(self) -> None:
         phase = self.phase
         fields = {
-            "phase": "lost" if phase is LinkPhase.CONNECTING and self.ledger.base.stream else phase.value,
+            "phase": "lost" if phase is LinkPhase.CONNECTING and self.ledger.base.bound_jid else phase.value,
             "resumable": bool(self.ledger.base.sm_id),
             "attached": list(self.ledger.base.attached),
             "waiting": self.ledger.backlog.waiting,
