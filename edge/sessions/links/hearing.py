@@ -7,6 +7,7 @@ session was lost (XEP-0313). What it wants sent it gives to the link, which make
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge.config import XmppSettings
@@ -81,6 +82,9 @@ class Hearing:
             self._archived(self._catchup, element)
             return
         message = read_message(element, link.account)
+        if link.is_component:
+            # It has no archive, and its server does not take away what says so (XEP-0359 §6).
+            message = replace(message, stanza_id=None)
         if message.stanza_id is not None:
             if self._seen is not None and message.stanza_id in self._seen:
                 return
