@@ -7,6 +7,7 @@ session was lost (XEP-0313). What it wants sent it gives to the link, which make
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from edge.protocol.xmpp.iq_table import IqTable, OpenIq
 from edge.protocol.xmpp.outgoing import iq_error, iq_result
 from edge.protocol.xmpp.stanza import (
     Message,
+    Presence,
     read_iq,
     read_message,
     read_presence,
@@ -116,7 +118,7 @@ class Hearing:
         link = self._link
         if "message" not in link.options.stanzas:
             return
-        key = replaces(message) if "chatstate" in link.options.coalesce else None
+        key = self._replaces(message) if "chatstate" in link.options.coalesce else None
         fields = {"stanza": stanza_form(message), "xml": _text(element), "replay": replay}
         link.tell("xmpp.message", fields, key=key, from_server=True)
 
@@ -125,8 +127,13 @@ class Hearing:
         if "presence" not in link.options.stanzas:
             return
         presence = read_presence(element, link.account)
-        key = replaces(presence) if "presence" in link.options.coalesce else None
+        key = self._replaces(presence) if "presence" in link.options.coalesce else None
         link.tell("xmpp.presence", {"stanza": stanza_form(presence), "xml": _text(element)}, key=key, from_server=True)
+
+    def _replaces(self, stanza: Message | Presence) -> Hashable | None:
+        """As `replaces`; at a component's domain there is more than one who may be told."""
+        key = replaces(stanza)
+        return (key, stanza.to) if key is not None and self._link.is_component else key
 
     def _iq(self, element: Element) -> None:
         kind = element.attributes.get("type")
