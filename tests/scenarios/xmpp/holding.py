@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from edge.store.keys import Keys
 from tests.support.client import RecordingClient, connect
 from tests.support.journal import Journal
@@ -109,6 +107,8 @@ class Notes:
         with self._journal.path.open("rb") as file:
             file.seek(self._read)
             for line in file:
+                if not line.endswith(b"\n"):
+                    return  # being written
                 self._read += len(line)
                 self._take(json.loads(line))
 
@@ -208,9 +208,8 @@ class Held:
 
     async def owner(self, session: str, edge: Edge | None = None) -> str:
         """The id of the edge that has this session, or link; empty when nobody has."""
-        async with httpx.AsyncClient(base_url=(edge or self.edges[-1]).control_url, timeout=20) as http:
-            answer = await http.get(f"/v1/sessions/{session}")
-        return str(answer.json().get("edge") or "") if answer.status_code == 200 else ""
+        status, body = await (edge or self.edges[-1]).get(f"/v1/sessions/{session}")
+        return str(json.loads(body).get("edge") or "") if status == 200 else ""
 
     async def lapsed(self, id: str) -> None:
         """Wait until the lease of the edge with this id is over."""
@@ -344,7 +343,6 @@ async def held(
         memory = stack.enter_context(RedisServer(folder / "redis", *redis))
         backend = await stack.enter_async_context(Backend(folder, APP, journal=journal))
         here = Held(folder, there, memory, backend, journal, stack, edge or {}, xmpp or {}, component)
-        for _ in range(edges):
-            await here.start_edge()
+        await asyncio.gather(*(here.start_edge() for _ in range(edges)))
         yield here
         here.check()
