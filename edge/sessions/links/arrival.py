@@ -23,6 +23,7 @@ from edge.protocol.xmpp.negotiation import Tls
 from edge.protocol.xmpp.stream import XmppStream
 from edge.protocol.xmpp.stream_facts import ComponentPlan, Stream, StreamPlan
 from edge.protocol.xmpp.stream_management import MODULUS, SavedStream
+from edge.sessions.links.reset import said_again
 
 if TYPE_CHECKING:
     from edge.sessions.links.link import Link
@@ -56,6 +57,9 @@ class Arrival:
     async def run(self) -> None:
         """Until the link is live, or nobody wants it to be."""
         link = self._link
+        if link.wire.failure.condition == "conflict":
+            # Somebody else has the domain. Taken back at once, it would be lost again, and so on.
+            await asyncio.sleep(link.services.random() * AGAIN_MOST_MS / 1_000)
         while link.phase is LinkPhase.CONNECTING:
             await link.confirmed()
             server = link.server
@@ -134,9 +138,9 @@ class Arrival:
         return ComponentPlan(
             domain=server.domain,
             secret=server.component_secret.value,
-            unacked=tuple(stanza.raw for stanza in ledger.unacked),
+            unacked=said_again(ledger.unacked, link.wire.written, link.domain),
             base=(ledger.out_n - len(ledger.unacked)) % MODULUS,
-            received=ledger.h_in,
+            received=ledger.heard_upto,
             negotiation_s=server.negotiation_s,
             silence_s=server.silence_s,
             answer_s=server.answer_s,

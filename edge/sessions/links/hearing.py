@@ -7,6 +7,8 @@ session was lost (XEP-0313). What it wants sent it gives to the link, which make
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge.config import XmppSettings
@@ -18,6 +20,7 @@ from edge.protocol.xmpp.iq_table import IqTable, OpenIq
 from edge.protocol.xmpp.outgoing import iq_error, iq_result
 from edge.protocol.xmpp.stanza import (
     Message,
+    Presence,
     read_iq,
     read_message,
     read_presence,
@@ -81,6 +84,9 @@ class Hearing:
             self._archived(self._catchup, element)
             return
         message = read_message(element, link.account)
+        if link.is_component:
+            # It has no archive, and its server does not take away what says so (XEP-0359 §6).
+            message = replace(message, stanza_id=None)
         if message.stanza_id is not None:
             if self._seen is not None and message.stanza_id in self._seen:
                 return
@@ -112,7 +118,7 @@ class Hearing:
         link = self._link
         if "message" not in link.options.stanzas:
             return
-        key = replaces(message) if "chatstate" in link.options.coalesce else None
+        key = self._replaces(message) if "chatstate" in link.options.coalesce else None
         fields = {"stanza": stanza_form(message), "xml": _text(element), "replay": replay}
         link.tell("xmpp.message", fields, key=key, from_server=True)
 
@@ -121,8 +127,13 @@ class Hearing:
         if "presence" not in link.options.stanzas:
             return
         presence = read_presence(element, link.account)
-        key = replaces(presence) if "presence" in link.options.coalesce else None
+        key = self._replaces(presence) if "presence" in link.options.coalesce else None
         link.tell("xmpp.presence", {"stanza": stanza_form(presence), "xml": _text(element)}, key=key, from_server=True)
+
+    def _replaces(self, stanza: Message | Presence) -> Hashable | None:
+        """As `replaces`; at a component's domain there is more than one who may be told."""
+        key = replaces(stanza)
+        return (key, stanza.to) if key is not None and self._link.is_component else key
 
     def _iq(self, element: Element) -> None:
         kind = element.attributes.get("type")

@@ -114,6 +114,7 @@ class Ledger:
         "closed",
         "full",
         "h_in",
+        "heard_upto",
         "hold",
         "iqs",
         "last_mam_id",
@@ -132,6 +133,8 @@ class Ledger:
         self.backlog = Backlog(row.id, row.seq, row.done)
         self.h_in = row.h_in
         """Stanzas of the server that are durable, as a count of this stream."""
+        self.heard_upto = row.h_in
+        """Those that are dealt with, durable or not."""
         self.out_n = row.out_n
         """Stanzas of ours that are."""
         self.unacked: deque[Stanza] = deque(held.unacked)
@@ -162,7 +165,7 @@ class Ledger:
 
     def heard(self, h: int) -> None:
         """The server's stanzas up to `h` are dealt with, once the news is stored."""
-        self._h = h
+        self._h = self.heard_upto = h
 
     def accept(self, seq: int) -> None:
         """The backend has accepted the events up to `seq`."""
@@ -383,7 +386,8 @@ class Ledger:
             self.base = replace(
                 self.base, stream=hold.stream + 1, sm_id=new.sm_id, sm_max_s=new.max_s, location=new.location
             )
-            self.h_in, self.out_n = 0, len(new.resend)
+            self.h_in = self.heard_upto = 0
+            self.out_n = len(new.resend)
             self.unacked = deque(new.resend)
             self.backlog.stored(news)
             self._keeper.kept(None)

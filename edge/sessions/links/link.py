@@ -193,7 +193,7 @@ class Link:
             _log.info("link %s: connection lost: %s %s", self.id, failure.condition, failure.text)
             if self.options.detached:
                 self._set("cut", round(DETACHED_S * 1_000), self._tell_cut)
-            if failure.condition == "conflict" and failure.by_server:
+            if failure.condition == "conflict" and failure.by_server and not self.is_component:
                 self._replaced(failure.text)
         elif self.phase is LinkPhase.CONNECTING:
             _log.warning("link %s: could not log in: %s %s", self.id, failure.condition, failure.text)
@@ -280,7 +280,7 @@ class Link:
     def tell_state(self) -> None:
         phase = self.phase
         fields = {
-            "phase": "lost" if phase is LinkPhase.CONNECTING and self.ledger.base.stream else phase.value,
+            "phase": "lost" if phase is LinkPhase.CONNECTING and self.ledger.base.bound_jid else phase.value,
             "resumable": bool(self.ledger.base.sm_id),
             "attached": list(self.ledger.base.attached),
             "waiting": self.ledger.backlog.waiting,
@@ -371,10 +371,11 @@ class Link:
         self.pump()
 
     def _watch_keeping(self) -> None:
-        """While nobody uses the link, it lives on for a while."""
+        """While nobody uses the link, it lives on for a while; a component's, which is everybody's at its domain, until
+        it is told to disconnect."""
         self._cancel("keep")
         row = self.ledger.base
-        if not row.attached and self.phase not in (LinkPhase.ENDING, LinkPhase.GONE):
+        if not row.attached and not self.is_component and self.phase not in (LinkPhase.ENDING, LinkPhase.GONE):
             left = max(0, row.detached_at + self.options.keep_ms - self.now_ms())
             self._set("keep", left, lambda: self.log_out("detached", "no client uses the link"))
 

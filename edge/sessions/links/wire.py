@@ -228,9 +228,11 @@ class Wire:
 
     @property
     def written(self) -> int:
-        """How many of the ledger's unacknowledged stanzas may have been written to the session before."""
-        ledger = self._link.ledger
-        return len(ledger.unacked) - self._unwritten if ledger.base.stream else 0
+        """How many of the ledger's unacknowledged stanzas may have been written to the session before, or to a
+        component's stream."""
+        link, ledger = self._link, self._link.ledger
+        before = ledger.base.bound_jid if link.is_component else ledger.base.stream
+        return len(ledger.unacked) - self._unwritten if before else 0
 
     # -- acknowledging
 
@@ -251,7 +253,7 @@ class Wire:
     def acknowledge(self) -> None:
         """Tell the server what is durable: when it asks, or there is news."""
         connection = self._connection
-        if connection is None or not self.up:
+        if connection is None or not self.up or self._link.is_component:
             return
         management = connection.stream.management
         if management is None:
