@@ -42,7 +42,7 @@ class LinkConnection(asyncio.Protocol):
     """See the module's docstring. Made by the dialer's factory; `begin` starts the stream."""
 
     __slots__ = (
-        "_alarm", "_context", "_domain", "_listener", "_loop", "_password", "_paused", "_tasks", "_transport",
+        "_alarm", "_context", "_domain", "_listener", "_live", "_loop", "_password", "_paused", "_tasks", "_transport",
         "_wake_at", "_wheel", "_writing", "stream",
     )  # fmt: skip
 
@@ -56,6 +56,7 @@ class LinkConnection(asyncio.Protocol):
         self._password: str | None = None
         self._alarm: Alarm | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._live = False
         self._paused = False
         self._writing = False
         self._wake_at = float("inf")
@@ -159,8 +160,10 @@ class LinkConnection(asyncio.Protocol):
         self.flush()
         if self.stream.over:
             self._gone("the stream is over")
-        elif self.stream.live:
+        elif self.stream.live and not self._live:
+            self._live = True
             self._context = self._password = None
+            self._watch()  # silence may be noticed sooner than a negotiation that takes too long
 
     def _do(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)

@@ -275,6 +275,8 @@ class Wire:
         connection = self._connection
         if connection is None:
             return
+        if self._link.ledger.idle:
+            self._unkept = 0  # a server that keeps no count has none that could be kept
         if full and not connection.paused:
             connection.pause()
             self._watch_full(on=True)
