@@ -109,6 +109,8 @@ class Notes:
         with self._journal.path.open("rb") as file:
             file.seek(self._read)
             for line in file:
+                if not line.endswith(b"\n"):
+                    break  # it is being written
                 self._read += len(line)
                 self._take(json.loads(line))
 
