@@ -14,7 +14,7 @@ ARGS ?=
 # pytest ends with 5 when a selection leaves nothing to run: right when ARGS selected, a failure otherwise.
 NONE_LEFT := $(if $(ARGS),5,never)
 
-# Where `make run` listens.
+# Where `make run` and `make run-xmpp` listen.
 EDGE_PORT    ?= 7999
 CONTROL_PORT ?= 5561
 CHAT_PORT    ?= 8000
@@ -23,7 +23,7 @@ CHAT_PORT    ?= 8000
 PYTEST := $(BIN)/python -m pytest --timeout 300
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint format bench clean
+.PHONY: help run run-xmpp test test-long lint format bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ help:  ## this list
 run: $(VENV)/.run-ready  ## edge on an embedded Redis with the example chat behind it; prints the URL
 	@exec $(BIN)/python -m backend_sdk.examples.chat.run \
 		--edge-port $(EDGE_PORT) --control-port $(CONTROL_PORT) --chat-port $(CHAT_PORT)
+
+run-xmpp: $(VENV)/.run-ready  ## a web chat for XMPP, with a Prosody of its own; prints the URL
+	@exec $(BIN)/python -m backend_sdk.examples.xmpp_chat.run \
+		--edge-port $(EDGE_PORT) --control-port $(CONTROL_PORT) --chat-port $(CHAT_PORT) $(ARGS)
 
 # Every stage runs even when an earlier one failed, so that one run tells the whole story.
 test: $(VENV)/.dev-ready  ## everything CI runs: lint, unit tests, scenarios on real processes, Autobahn, browser

@@ -1,9 +1,9 @@
 """(f) XMPP sessions: what logging in costs, what a held session weighs, what a message costs, and what resuming costs.
 
-Every account has a roster of contacts that log in as well. Whoever logs in gets the roster and says that it is there;
-the contacts hear of it, and it hears of them: all of that is in what a login costs. The first fifth of the sessions
-is not in it, but in the weight: what is loaded once is not the price of a session. The server's own CPU is counted
-apart: it is the same program for everybody.
+Every account has a roster of contacts. Whoever logs in gets the roster and says that it is there. Where the contacts
+log in as well they hear of it, and it hears of them: all of that is in what a login costs then. The first fifth of the
+sessions is not in it, but in the weight: what is loaded once is not the price of a session. The server's own CPU is
+counted apart: it is the same program for everybody.
 """
 
 from __future__ import annotations
@@ -15,15 +15,26 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.cases.bench import Bench, Parts, Window, measured, named, quiet, settled
-from benchmarks.goals import EJABBERD, HOLDFAST, PROSODY, PROSODY_SCRAM, SLIXMPP, SLIXMPP_TUNED
+from benchmarks.goals import (
+    EJABBERD,
+    HOLDFAST,
+    PROSODY,
+    PROSODY_AWAY,
+    PROSODY_BARE,
+    PROSODY_SCRAM,
+    SLIXMPP,
+    SLIXMPP_TUNED,
+)
 from benchmarks.load.component import Component
 from benchmarks.load.wire import LoadError
 from benchmarks.peers.holders import Holder, Holding
 from benchmarks.peers.xmpp_server import (
+    AWAY_DOMAIN,
     COMPONENT_DOMAIN,
     KEYS_DOMAIN,
     PLAIN_DOMAIN,
     SECRET,
+    Way,
     XmppServer,
     XmppServers,
 )
@@ -34,38 +45,41 @@ _ECHOES = 10
 """Messages to each session."""
 _PATIENCE_S = 120.0
 _LOOK_S = 0.002
+_ALL, _FAST = (HOLDFAST, SLIXMPP_TUNED, SLIXMPP), (HOLDFAST, SLIXMPP_TUNED)
 _SETTINGS = (
-    (PROSODY, PROSODY, PLAIN_DOMAIN, (HOLDFAST, SLIXMPP_TUNED, SLIXMPP)),
-    (PROSODY, PROSODY_SCRAM, KEYS_DOMAIN, (HOLDFAST, SLIXMPP_TUNED)),
-    (EJABBERD, EJABBERD, PLAIN_DOMAIN, (HOLDFAST, SLIXMPP_TUNED)),
+    (PROSODY, PROSODY, Way(PLAIN_DOMAIN), _ALL),
+    (PROSODY, PROSODY_AWAY, Way(AWAY_DOMAIN), _ALL),
+    (PROSODY, PROSODY_BARE, Way(AWAY_DOMAIN, tls=False), _FAST),
+    (PROSODY, PROSODY_SCRAM, Way(KEYS_DOMAIN), _FAST),
+    (EJABBERD, EJABBERD, Way(PLAIN_DOMAIN), _FAST),
 )
-"""Server, what the table calls it, domain, and who logs in there."""
+"""Server, what the table calls it, how to log in, and who does."""
 
 
 def run(bench: Bench) -> None:
     for size in bench.plan.xmpp:
-        for kind, variant, domain, names in _SETTINGS:
+        for kind, variant, way, names in _SETTINGS:
             for servers in named([kind], bench.xmpp_servers):
                 bench.rounds(
                     [
-                        (Key(CASE, holder.name, size, variant), partial(_round, bench, holder, servers, domain, size))
+                        (Key(CASE, holder.name, size, variant), partial(_round, bench, holder, servers, way, size))
                         for holder in named(names, bench.holders)
                     ]
                 )
 
 
 def _round(
-    bench: Bench, holder: Holder, servers: XmppServers, domain: str, size: int, folder: Path
+    bench: Bench, holder: Holder, servers: XmppServers, way: Way, size: int, folder: Path
 ) -> Mapping[str, float]:
     at_once = bench.plan.concurrency
     with (
         servers.run(size, folder / "xmpp", bench.cores) as server,
-        holder.hold(server, domain, at_once, folder / "holder", bench.cores) as holding,
+        holder.hold(server, way, at_once, folder / "holder", bench.cores) as holding,
         Component(server.component_port, COMPONENT_DOMAIN, SECRET) as contact,
     ):
         return {
             **_logins(holding, server, size),
-            **_echoes(holding, server, contact, [f"u{number}@{domain}/bench" for number in range(size)]),
+            **_echoes(holding, server, contact, [f"u{number}@{way.domain}/bench" for number in range(size)]),
             **_resumes(holding, server, size),
         }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.peers.base import Cores, Pids, Program
-from benchmarks.peers.xmpp_server import XmppServer
+from benchmarks.peers.xmpp_server import Way, XmppServer
 
 LogIn = Callable[[int, int], int]
 """Log in the accounts from the first number on, so many; nanoseconds until the last had its roster, had said that it
@@ -35,7 +35,7 @@ class Holder(Program, Protocol):
     """Something that holds sessions of XMPP accounts, and can be measured."""
 
     def hold(
-        self, server: XmppServer, domain: str, at_once: int, folder: Path, cores: Cores
+        self, server: XmppServer, way: Way, at_once: int, folder: Path, cores: Cores
     ) -> AbstractContextManager[Holding]:
         """Start it in a fresh scratch folder, holding nothing yet; it logs in `at_once` accounts at a time. Raises
         ServerError."""

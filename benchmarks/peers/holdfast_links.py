@@ -22,7 +22,7 @@ from benchmarks.peers.holders import Holding
 from benchmarks.peers.holdfast import callback_route, edge, library_versions, project_folder
 from benchmarks.peers.orders import Orders
 from benchmarks.peers.process import Daemon, free_ports
-from benchmarks.peers.xmpp_server import XmppServer
+from benchmarks.peers.xmpp_server import Way, XmppServer
 
 _BATCH_EVENTS = 64
 _LINK_KEY = "a passphrase for benchmarks, and no other use"
@@ -64,8 +64,8 @@ class HoldfastLinks:
         return library_versions()
 
     @contextmanager
-    def hold(self, server: XmppServer, domain: str, at_once: int, folder: Path, cores: Cores) -> Iterator[Holding]:
-        with edges(server, domain, at_once, folder, cores) as pair:
+    def hold(self, server: XmppServer, way: Way, at_once: int, folder: Path, cores: Cores) -> Iterator[Holding]:
+        with edges(server, way, at_once, folder, cores) as pair:
             held = 0
 
             def log_in(first: int, count: int) -> int:
@@ -89,19 +89,17 @@ class HoldfastLinks:
 
 
 @contextmanager
-def edges(server: XmppServer, domain: str, at_once: int, folder: Path, cores: Cores) -> Iterator[Edges]:
+def edges(server: XmppServer, way: Way, at_once: int, folder: Path, cores: Cores) -> Iterator[Edges]:
     """Both started, with their backend; `at_once` links are ordered at a time. Raises ServerError."""
     folder.mkdir(parents=True)
     (port,) = free_ports(1)
     route = callback_route(port, "msgpack", _BATCH_EVENTS)
-    xmpp = (
-        f'[[xmpp]]\ndomain = "{domain}"\nhost = "127.0.0.1"\nport = {server.port}\n'
-        f'ca_file = "{server.certificate}"\nlogins_per_s = 0\n'
-    )
+    tls = f'ca_file = "{server.certificate}"' if way.tls else 'tls = "none"\nplain_without_tls = true'
+    xmpp = f'[[xmpp]]\ndomain = "{way.domain}"\nhost = "127.0.0.1"\nport = {server.port}\nlogins_per_s = 0\n{tls}\n'
     orders = folder / "orders"
     command = [
         *(sys.executable, "-m", "benchmarks.peers.links_process", "--orders", str(orders)),
-        *("--port", str(port), "--domain", domain, "--at-once", str(at_once)),
+        *("--port", str(port), "--domain", way.domain, "--at-once", str(at_once)),
     ]
     environment = {"PYTHONPATH": str(project_folder())}
     with (

@@ -19,7 +19,7 @@ from benchmarks.peers.holders import Holding
 from benchmarks.peers.holdfast import project_folder
 from benchmarks.peers.orders import Orders
 from benchmarks.peers.process import Daemon
-from benchmarks.peers.xmpp_server import XmppServer
+from benchmarks.peers.xmpp_server import Way, XmppServer
 
 
 class Slixmpp:
@@ -34,11 +34,12 @@ class Slixmpp:
         return {"slixmpp": version("slixmpp")}
 
     @contextmanager
-    def hold(self, server: XmppServer, domain: str, at_once: int, folder: Path, cores: Cores) -> Iterator[Holding]:
+    def hold(self, server: XmppServer, way: Way, at_once: int, folder: Path, cores: Cores) -> Iterator[Holding]:
         folder.mkdir(parents=True)
         orders = folder / "orders"
-        where = ["--domain", domain, "--port", str(server.port), "--certificate", str(server.certificate)]
+        where = ["--domain", way.domain, "--port", str(server.port), "--certificate", str(server.certificate)]
         how = ["--at-once", str(at_once), *(["--shared", "--uvloop"] if self._tuned else [])]
+        how += [] if way.tls else ["--no-tls"]
         command = [sys.executable, "-m", "benchmarks.peers.slixmpp_process", "--orders", str(orders), *where, *how]
         with Daemon(command, folder, cores.server, {"PYTHONPATH": str(project_folder())}) as daemon:
             daemon.wait_for(orders.exists, "taking orders")

@@ -27,12 +27,14 @@ _PATIENCE_S = 120.0
 class Client:
     """One session."""
 
-    def __init__(self, jid: str, port: int, certificate: Path, context: ssl.SSLContext | None) -> None:
+    def __init__(self, jid: str, port: int, certificate: Path, context: ssl.SSLContext | None, tls: bool) -> None:
         self._port = port
-        self._client: Any = slixmpp.ClientXMPP(jid, PASSWORD, ssl_context=context)
+        plain = {"feature_mechanisms": {"unencrypted_plain": not tls}}
+        self._client: Any = slixmpp.ClientXMPP(jid, PASSWORD, plugin_config=plain, ssl_context=context)
         if context is None:
             self._client.ca_certs = certificate
         self._client.enable_direct_tls = False
+        self._client.enable_starttls, self._client.enable_plaintext = tls, not tls
         self._client.register_plugin("xep_0198")
         self._client.register_plugin("xep_0280")
         self._client.add_event_handler("message", self._answer)
@@ -69,12 +71,12 @@ class Client:
 class Crowd:
     """All of them."""
 
-    def __init__(self, domain: str, port: int, certificate: Path, shared: bool, at_once: int) -> None:
-        context = ssl.create_default_context(cafile=str(certificate)) if shared else None
+    def __init__(self, options: argparse.Namespace) -> None:
+        context = ssl.create_default_context(cafile=str(options.certificate)) if options.shared else None
         self._make: Callable[[int], Client] = lambda number: Client(
-            f"u{number}@{domain}/bench", port, certificate, context
+            f"u{number}@{options.domain}/bench", options.port, options.certificate, context, options.tls
         )
-        self._at_once = at_once
+        self._at_once = options.at_once
         self._clients: list[Client] = []
 
     async def log_in(self, first: int, count: int) -> Mapping[str, Any]:
@@ -107,7 +109,7 @@ class Crowd:
 
 
 async def main(options: argparse.Namespace) -> None:
-    crowd = Crowd(options.domain, options.port, options.certificate, options.shared, options.at_once)
+    crowd = Crowd(options)
     server = await take_orders(options.orders, {"log_in": crowd.log_in, "resume": crowd.resume})
     await server.serve_forever()
 
@@ -120,6 +122,7 @@ if __name__ == "__main__":
     parser.add_argument("--certificate", type=Path, required=True)
     parser.add_argument("--at-once", type=int, required=True)
     parser.add_argument("--shared", action="store_true", help="one SSLContext for all")
+    parser.add_argument("--no-tls", dest="tls", action="store_false")
     parser.add_argument("--uvloop", action="store_true")
     chosen = parser.parse_args()
     allow_files(OPEN_FILES)

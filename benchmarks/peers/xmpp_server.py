@@ -1,10 +1,13 @@
 """Prosody and ejabberd, as Debian ships them: what holders of XMPP sessions log in to. Neither is compared.
 
-Accounts `u0`, `u1` … exist in two domains, each with a roster of mutual contacts in a ring, as users have them:
+Accounts `u0`, `u1` … exist in each domain, each with a roster of mutual contacts, as users have them:
 
-- PLAIN_DOMAIN takes SASL PLAIN only (inside STARTTLS): what a login costs is then XMPP and TLS, not the hashing of
-  passwords, which is the same work for everybody.
-- KEYS_DOMAIN stores SCRAM-SHA-1 keys and takes SCRAM only, as servers are advised to. Only Prosody has it.
+- PLAIN_DOMAIN takes SASL PLAIN only: what a login costs is then XMPP and TLS, and no hashing of passwords. Contacts are
+  the accounts themselves, in a ring.
+- AWAY_DOMAIN is the same, with contacts that never log in.
+- KEYS_DOMAIN is the first again, but stores SCRAM-SHA-1 keys and takes SCRAM only, as servers are advised to.
+
+ejabberd has the first only. TLS is offered (STARTTLS) and not required.
 
 COMPONENT_DOMAIN is an external component (XEP-0114) to send from and to. There is no message archive: kept in files, it
 is quadratic in what one account gets, and would be what is measured. Neither server may run as root; started by root
@@ -30,6 +33,7 @@ from benchmarks.peers.base import Cores, Program
 from benchmarks.peers.process import Daemon, ServerError, free_ports, output_of, program
 
 PLAIN_DOMAIN = "plain.bench"
+AWAY_DOMAIN = "away.bench"
 KEYS_DOMAIN = "keys.bench"
 COMPONENT_DOMAIN = "component.bench"
 PASSWORD = "correct horse"
@@ -43,8 +47,18 @@ _RESUME_S = 600
 """How long a lost session can be resumed."""
 _QUEUE = 500
 """Stanzas of a lost session that are kept at most."""
+_FRIENDS = 50
+"""Accounts that have the same contacts, where these are others."""
 _NOBODY = 65_534
 _FILL_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How accounts log in."""
+
+    domain: str
+    tls: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,7 @@ class XmppServer:
     port: int
     component_port: int
     certificate: Path
-    """Trust this one: it is the server's own, for both domains."""
+    """Trust this one: it is the server's own, for all domains."""
     pids: Callable[[], frozenset[int]]
 
 
@@ -66,10 +80,26 @@ class XmppServers(Program, Protocol):
         ...
 
 
-def contacts(number: int, accounts: int) -> list[str]:
-    """Who is in the roster of `u<number>`, and has it in theirs: the nearest on both sides of a ring."""
+Rosters = Mapping[str, Sequence[str]]
+"""By account, whom it has in its roster, and who has it in theirs."""
+
+
+def ring(accounts: int) -> Rosters:
+    """Contacts are the nearest on both sides."""
     reach = min(CONTACTS // 2, (accounts - 1) // 2)
-    return [f"u{(number + step) % accounts}" for step in range(-reach, reach + 1) if step]
+    steps = [step for step in range(-reach, reach + 1) if step]
+    return {f"u{number}": [f"u{(number + step) % accounts}" for step in steps] for number in range(accounts)}
+
+
+def with_others(accounts: int) -> Rosters:
+    """Contacts are `c0`, `c1` …, who share their contacts with those next to them."""
+    rosters: dict[str, list[str]] = {}
+    for number in range(accounts):
+        first = number // _FRIENDS * CONTACTS
+        rosters[f"u{number}"] = [f"c{other}" for other in range(first, first + CONTACTS)]
+        for contact in rosters[f"u{number}"]:
+            rosters.setdefault(contact, []).append(f"u{number}")
+    return rosters
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +157,8 @@ component_interfaces = {{ "127.0.0.1" }}
 component_ports = {{ {component} }}
 network_settings = {{ tcp_backlog = 4096 }}
 s2s_ports = {{}}
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
 http_ports = {{}}
 https_ports = {{}}
 log = {{ warn = "{folder}/prosody.log" }}
@@ -137,6 +169,9 @@ smacks_hibernation_time = {_RESUME_S}
 smacks_max_queue_size = {_QUEUE}
 ssl = {{ certificate = "{folder}/server.crt", key = "{folder}/server.key" }}
 VirtualHost "{PLAIN_DOMAIN}"
+	authentication = "internal_plain"
+	disable_sasl_mechanisms = {{ {others} }}
+VirtualHost "{AWAY_DOMAIN}"
 	authentication = "internal_plain"
 	disable_sasl_mechanisms = {{ {others} }}
 VirtualHost "{KEYS_DOMAIN}"
@@ -150,24 +185,29 @@ Component "{COMPONENT_DOMAIN}"
 def _prosody_accounts(data: Path, accounts: int) -> None:
     """Prosody's own storage is a file of Lua for each account and roster: thousands in a moment, without a tool."""
     keys = stored_keys()
-    secrets = {
-        PLAIN_DOMAIN: f"password = {json.dumps(PASSWORD)}",
-        KEYS_DOMAIN: f'iteration_count = {ITERATIONS}; salt = "{SALT.decode()}"; '
-        f'server_key = "{keys.server_key.hex()}"; stored_key = "{keys.stored_key.hex()}"',
+    plain = f"password = {json.dumps(PASSWORD)}"
+    hashed = (
+        f'iteration_count = {ITERATIONS}; salt = "{SALT.decode()}"; '
+        f'server_key = "{keys.server_key.hex()}"; stored_key = "{keys.stored_key.hex()}"'
+    )
+    circle = ring(accounts)
+    domains = {
+        PLAIN_DOMAIN: (circle, plain),
+        AWAY_DOMAIN: (with_others(accounts), plain),
+        KEYS_DOMAIN: (circle, hashed),
     }
-    for domain, secret in secrets.items():
+    for domain, (rosters, secret) in domains.items():
         here = data / domain.replace(".", "%2e")
         for store in ("accounts", "roster"):
             (here / store).mkdir(parents=True)
-        for number in range(accounts):
-            (here / "accounts" / f"u{number}.dat").write_text(f"return {{ {secret} }};\n")
+        for account, contacts in rosters.items():
+            (here / "accounts" / f"{account}.dat").write_text(f"return {{ {secret} }};\n")
             items = "".join(
                 f'["{name}@{domain}"] = {{ subscription = "both"; groups = {{}}; name = "{name}" }};\n'
-                for name in contacts(number, accounts)
+                for name in contacts
             )
-            (here / "roster" / f"u{number}.dat").write_text(
-                f"return {{\n[false] = {{ version = 1; pending = {{}} }};\n{items}}};\n"
-            )
+            head = "[false] = { version = 1; pending = {} };\n"
+            (here / "roster" / f"{account}.dat").write_text(f"return {{\n{head}{items}}};\n")
 
 
 class Ejabberd:
@@ -248,9 +288,9 @@ modules:
 def _exported(accounts: int) -> Iterator[str]:
     """All accounts with their rosters (XEP-0227)."""
     yield f"<?xml version='1.0'?><server-data xmlns='urn:xmpp:pie:0'><host jid='{PLAIN_DOMAIN}'>"
-    for number in range(accounts):
-        yield f"<user name='u{number}' password='{PASSWORD}'><query xmlns='jabber:iq:roster'>"
-        for name in contacts(number, accounts):
+    for account, contacts in ring(accounts).items():
+        yield f"<user name='{account}' password='{PASSWORD}'><query xmlns='jabber:iq:roster'>"
+        for name in contacts:
             yield f"<item jid='{name}@{PLAIN_DOMAIN}' subscription='both' name='{name}'/>"
         yield "</query></user>"
     yield "</host></server-data>"
@@ -285,7 +325,7 @@ def _unprivileged(
 
 
 def _certificate(folder: Path) -> Path:
-    """``server.crt`` and ``server.key``, self-signed, for both domains."""
+    """``server.crt`` and ``server.key``, self-signed, for all domains."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -293,7 +333,7 @@ def _certificate(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, PLAIN_DOMAIN)])
-    names = [x509.DNSName(domain) for domain in (PLAIN_DOMAIN, KEYS_DOMAIN)]
+    names = [x509.DNSName(domain) for domain in (PLAIN_DOMAIN, AWAY_DOMAIN, KEYS_DOMAIN)]
     now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)

@@ -43,7 +43,10 @@ def from_stored(link: str, seq: int, data: bytes) -> LinkEvent:
 class Backlog:
     """Events of one link. `seq` and `done` as the store has them at the beginning."""
 
-    __slots__ = ("_handed", "_keys", "_link", "_news", "_replaced", "_tail", "_window", "done", "kept", "seq")
+    __slots__ = (
+        "_handed", "_keys", "_link", "_news", "_replaced", "_replacing", "_shown", "_tail", "_window", "done", "kept",
+        "seq",
+    )  # fmt: skip
 
     def __init__(self, link: str, seq: int, done: int) -> None:
         self._link = link
@@ -57,9 +60,14 @@ class Backlog:
         """The newest in the window."""
         self._handed = done
         """The newest that was handed out."""
+        self._shown = done
+        """The newest that ever was: a backend may have seen it, so its content is settled."""
         self._window: deque[tuple[int, LinkEvent]] = deque()
         self._news: list[tuple[int, LinkEvent]] = []
         self._replaced: dict[int, LinkEvent] = {}
+        """New contents that are to be stored."""
+        self._replacing: Mapping[int, LinkEvent] = {}
+        """And those on their way into the store."""
         self._keys: dict[Hashable, int] = {}
 
     @property
@@ -74,7 +82,7 @@ class Backlog:
         seq."""
         if key is not None and self.waiting >= COALESCE_FROM:
             old = self._keys.get(key, 0)
-            if old > self._handed:
+            if old > self._shown:
                 self._replace(old, kind, at, fields)
                 return old
         self.seq += 1
@@ -84,9 +92,10 @@ class Backlog:
         return self.seq
 
     def news(self) -> tuple[Sequence[tuple[int, LinkEvent]], Mapping[int, LinkEvent]]:
-        """New events since the last call, to be stored; and new contents for stored ones."""
+        """New events since the last call, to be stored; and new contents for stored ones. Until `stored` or `put_back`
+        they are on their way."""
         news, replaced = self._news, self._replaced
-        self._news, self._replaced = [], {}
+        self._news, self._replaced, self._replacing = [], {}, replaced
         return news, replaced
 
     @property
@@ -94,19 +103,19 @@ class Backlog:
         return bool(self._news or self._replaced)
 
     def put_back(self, news: Sequence[tuple[int, LinkEvent]], replaced: Mapping[int, LinkEvent]) -> None:
-        """There was no room for these: they are news again."""
-        self._news = [*news, *self._news]
-        self._replaced = {**{seq: event for seq, event in replaced.items() if seq > self._handed}, **self._replaced}
+        """There was no room for these: they are news again, or what has taken their place meanwhile is."""
+        newer = {**replaced, **self._replaced}
+        self._news = [*((seq, newer.pop(seq, event)) for seq, event in news), *self._news]
+        self._replaced, self._replacing = newer, {}
 
     def stored(self, news: Sequence[tuple[int, LinkEvent]]) -> None:
-        """These are stored now."""
-        if not news:
-            return
+        """These are stored now, and so are the new contents that went along."""
+        self._replacing = {}
         for seq, event in news:
             if self._tail == seq - 1 and len(self._window) < WINDOW:
-                self._window.append((seq, event))
+                self._window.append((seq, self._newest(seq, event)))
                 self._tail = seq
-        self.kept = max(self.kept, news[-1][0])
+            self.kept = max(self.kept, seq)
 
     # -- going out
 
@@ -126,7 +135,7 @@ class Backlog:
         """What the store had behind `wants_more`, up to `upto`; what is missing in between was lost there."""
         for seq, event in events:
             if seq > self._tail:
-                self._window.append((seq, event))
+                self._window.append((seq, self._newest(seq, event)))
                 self._tail = seq
         self._tail = max(self._tail, upto)
 
@@ -140,6 +149,7 @@ class Backlog:
                     break
                 taken.append((seq, event))
                 self._handed = seq
+        self._shown = max(self._shown, self._handed)
         return taken
 
     def hand_back(self, seq: int) -> None:
@@ -150,18 +160,25 @@ class Backlog:
         """The backend has accepted everything up to `seq`."""
         self.done = max(self.done, seq)
         self._handed = max(self._handed, seq)
+        self._shown = max(self._shown, seq)
         self._tail = max(self._tail, self.done)
         window = self._window
         while window and window[0][0] <= seq:
             window.popleft()
         if len(self._keys) > 2 * WINDOW:
-            self._keys = {key: at for key, at in self._keys.items() if at > self._handed}
+            self._keys = {key: at for key, at in self._keys.items() if at > self._shown}
         elif not self.waiting:
             self._keys.clear()
 
     def in_memory(self) -> Sequence[tuple[int, LinkEvent]]:
         """The newest stored events, without a hole up to the newest one; empty when memory lacks that."""
-        return tuple(self._window) if self._tail == self.kept else ()
+        newest: deque[tuple[int, LinkEvent]] = deque()
+        for seq, event in reversed(self._window):
+            if seq == self.kept - len(newest):
+                newest.appendleft((seq, event))
+            elif seq < self.kept:
+                break
+        return tuple(newest)
 
     def _replace(self, seq: int, kind: str, at: int, fields: Mapping[str, Any]) -> None:
         event = self._event(seq, kind, at, fields)
@@ -173,6 +190,10 @@ class Backlog:
             if number == seq:
                 self._window[index] = (seq, event)
         self._replaced[seq] = event
+
+    def _newest(self, seq: int, event: LinkEvent) -> LinkEvent:
+        """What the store has, or will have as soon as everything is there."""
+        return self._replaced.get(seq) or self._replacing.get(seq) or event
 
     def _event(self, seq: int, kind: str, at: int, fields: Mapping[str, Any]) -> LinkEvent:
         return LinkEvent(f"{self._link}:{seq}", at, kind, {"seq": seq, **fields})

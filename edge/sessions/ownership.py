@@ -68,6 +68,7 @@ class Ownership:
         """Take the lease (waits for Redis, bounded by the store's own wait), then keep it."""
         await self._renew()
         self._services.store.on_health(self._health_changed)
+        self._wake.set()  # links may wait for an owner
         self._task = asyncio.create_task(self._keep(), name="ownership")
 
     async def stop(self) -> None:

@@ -263,9 +263,10 @@ class Links:
 
     def park(self, link: str, event: bytes) -> Future[None]:
         key = self._keys.link_parked(link)
-        for command in (("LTRIM", key, 1 - PARKED, -1), ("EXPIRE", key, PARKED_S)):
+        laid_aside: Future[None] = self._router.send(("RPUSH", key, event), key, nothing, repeatable=True)
+        for command in (("LTRIM", key, -PARKED, -1), ("EXPIRE", key, PARKED_S)):
             self._router.send(command, key, nothing, repeatable=True).add_done_callback(_unread)
-        return self._router.send(("RPUSH", key, event), key, nothing, repeatable=True)
+        return laid_aside
 
     def parked(self, link: str) -> Future[Sequence[bytes]]:
         key = self._keys.link_parked(link)

@@ -121,8 +121,8 @@ class Change:
     """What goes along with a command, in the same script.
 
     `events` get `first_seq` and the numbers after it. `done`: the backend has accepted the events up to this seq.
-    `replace`: seq → new content of an event that waits and was not handed out (coalescing). `iq_done`: keys of entries
-    that are answered or timed out."""
+    `replace`: seq → new content of an event that waits and was not handed out (coalescing); of one that was accepted
+    meanwhile it is passed over. `iq_done`: keys of entries that are answered or timed out."""
 
     first_seq: int = 0
     events: Sequence[bytes] = ()

@@ -1,4 +1,4 @@
-"""A real headless Chromium, and what a test wants to know about the chat page in one of its tabs."""
+"""A real headless Chromium, and what a test wants to know about a page in one of its tabs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _QUIET = [
 may not use)."""
 
 
-class ChatTab:
-    """The chat page in a tab with a browser profile of its own, and everything that went over its WebSockets."""
+class Tab:
+    """A page in a tab with a browser profile of its own: what it asked for, complained of, and heard by WebSocket."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -40,6 +40,20 @@ class ChatTab:
         page.on("request", self._requested)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+
+    async def leave(self) -> None:
+        await self.page.context.close()
+
+    def _opened(self, websocket: WebSocket) -> None:
+        self.websockets.append(websocket)
+        websocket.on("framereceived", lambda frame: self.received.append(json.loads(frame)))
+
+    def _requested(self, request: Request) -> None:
+        self.requested.append(request.url)
+
+
+class ChatTab(Tab):
+    """The page of the example chat."""
 
     @classmethod
     async def open(cls, browser: Browser, url: str, name: str) -> Self:
@@ -91,16 +105,6 @@ class ChatTab:
     def said(self) -> list[dict[str, Any]]:
         """Messages as they came over the wire: the page itself hides repeats."""
         return [message for message in self.received if message["is"] == "said"]
-
-    async def leave(self) -> None:
-        await self.page.context.close()
-
-    def _opened(self, websocket: WebSocket) -> None:
-        self.websockets.append(websocket)
-        websocket.on("framereceived", lambda frame: self.received.append(json.loads(frame)))
-
-    def _requested(self, request: Request) -> None:
-        self.requested.append(request.url)
 
 
 @asynccontextmanager

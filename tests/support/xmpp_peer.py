@@ -71,6 +71,10 @@ class Peer:
     def presences_of(self, bare: str) -> list[tuple[str, str]]:
         return [(jid, kind) for jid, kind in self.presences if jid.partition("/")[0] == bare]
 
+    def saw(self, jid: str) -> list[str]:
+        """Of this full JID, in order. Prosody also says of bare ones that nobody is there."""
+        return [kind for each, kind in self.presences if each == jid]
+
     async def _started(self, _: object) -> None:
         self.client.send_presence()
         answer = await self.client.get_roster()

@@ -1,7 +1,9 @@
 """The session at the server: how one begins, or goes on, and what has to be said and asked then.
 
-A new session in the place of a lost one is told to the backend as a reset; what was missed is read from the archive
-(XEP-0313) before presence is sent, so that old messages come before new ones.
+A new session in the place of a lost one is told to the backend as a reset. What was missed is read from the archive
+(XEP-0313) before presence is sent, so that old messages come before new ones; and once more behind it: what the server
+took between its last page and our presence goes to nobody live, and Prosody gives no offline messages to whoever has
+read the archive. A server handles our presence and our question in order, so then there is no moment left.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ CATCHING_UP = "catching-up"
 class FarSession:
     """One link's."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_link", "_replayed")
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._replayed: int | None = None
+        """Messages that the first reading of the archive gave; None: it is not over."""
 
     def connected(self, fact: Connected) -> None:
         """The server has begun a session."""
@@ -56,12 +60,17 @@ class FarSession:
             self._catch_up()
 
     def caught_up(self, count: int, *, whole: bool) -> None:
-        """The archive has been read: everything from now on comes live."""
-        link = self._link
-        link.tell("xmpp.caught_up", {"count": count, "whole": whole})
-        link.ledger.save(phase=LinkPhase.LIVE.value)
-        if link.live:
+        """The archive has been read to its end, or cannot be."""
+        link, before = self._link, self._replayed
+        if before is None and link.live:
             self._be_present()
+            if whole:
+                self._replayed = count
+                self._read_archive()
+                return
+        self._replayed = None
+        link.tell("xmpp.caught_up", {"count": count + (before or 0), "whole": whole})
+        link.ledger.save(phase=LinkPhase.LIVE.value)
         link.pump()
 
     def _begin(self, fact: Connected) -> NewStream:
@@ -114,6 +123,10 @@ class FarSession:
             link.wire.write_rest()
 
     def _catch_up(self) -> None:
+        self._replayed = None
+        self._read_archive()
+
+    def _read_archive(self) -> None:
         link = self._link
         link.hearing.catch_up(link.ledger.last_mam_id or None, stamp(link.options.begun_at))
 

@@ -23,6 +23,7 @@ from edge.sessions.links.link import Link
 from edge.sessions.links.services import LinkServices
 from edge.sessions.routes import RouteHandle
 from edge.store.links_base import Action, Freed, HeldLink, LinkRow
+from edge.wheel import Alarm
 
 _log = logging.getLogger("holdfast.links")
 
@@ -31,6 +32,8 @@ PAGE = 200
 CHECK_MS = 15_000
 """How often it is looked whether clients elsewhere, to which links are attached, are still there."""
 GIVE_AWAY_AT_ONCE = 100
+TELL_MS = 40
+"""Between two words to the other edges about links that are to be had."""
 
 
 class House:
@@ -42,6 +45,7 @@ class House:
         self._clients: dict[str, set[str]] = {}
         """Client session → the links here that it is attached to."""
         self._claiming: set[str] = set()
+        self._telling: Alarm | None = None
         self.pinned: dict[str, str] = {}
         """Domain → the SASL mechanism of the last login to it."""
         self.closed = False
@@ -242,17 +246,30 @@ class House:
     async def give_away_all(self) -> int:
         """Going down: every link is for whoever takes it first. How many could not be given away."""
         self.closed = True
-        kept = 0
-        links = list(self)
-        for start in range(0, len(links), GIVE_AWAY_AT_ONCE):
-            page = [link for link in links[start : start + GIVE_AWAY_AT_ONCE] if link.phase is not LinkPhase.GONE]
-            outcomes: list[Any] = await asyncio.gather(*(link.give_away() for link in page), return_exceptions=True)
-            failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-            kept += len(failures)
-            if failures:
-                _log.warning("%d links could not be given away: %s", len(failures), failures[0])
-            await self.services.shared.post.tell_links_freed()
-        return kept
+        turns = asyncio.Semaphore(GIVE_AWAY_AT_ONCE)
+
+        async def give_away(link: Link) -> None:
+            async with turns:
+                if not link.gone:
+                    await link.give_away()
+                    self._tell_soon()
+
+        outcomes: list[Any] = await asyncio.gather(*map(give_away, self), return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            _log.warning("%d links could not be given away: %s", len(failures), failures[0])
+        await self.services.shared.post.tell_links_freed()
+        return len(failures)
+
+    def _tell_soon(self) -> None:
+        """Others are told of many links at once, and of none late."""
+        if self._telling is None:
+            self._telling = self.services.shared.wheel.after(TELL_MS, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        told = self.services.loop.create_task(self.services.shared.post.tell_links_freed(), name="links freed")
+        told.add_done_callback(lambda answer: answer.cancelled() or answer.exception())  # they look by themselves, too
 
     def verify_all(self) -> None:
         """Redis was away, or has lost data."""

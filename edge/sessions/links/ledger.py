@@ -193,12 +193,8 @@ class Ledger:
             state.pop(key, None)
         version = self.base.state_version + 1
         self.base = replace(self.base, state=state, state_version=version)
-        change = self._result_save
-        now_unset = {*change.get("state_unset", ()), *unset}.difference(set)
-        now_set = {**change.get("state_set", {}), **set}
-        change["state_set"] = {key: value for key, value in now_set.items() if key not in unset}
-        change["state_unset"] = tuple(now_unset)
-        change["state_version"] = version
+        change = {"state_set": set, "state_unset": unset, "state_version": version}
+        self._result_save = _merged(self._result_save, change)
 
     def ask(self, entry: IqEntry) -> None:
         """A request that waits for an answer."""
@@ -270,10 +266,10 @@ class Ledger:
         if drafts:
             sending = Change(done=done, save=Save(**result_save) if result_save else None) if done else None
             if sending is None:
-                self._save.update(result_save)
+                self._save = _merged(self._save, result_save)
             receiving = self._change(0)
         else:
-            self._save.update(result_save)
+            self._save = _merged(self._save, result_save)
             receiving = self._change(done)
         if receiving is not None:
             steps.append(receiving)
@@ -323,8 +319,9 @@ class Ledger:
             # Not the events, but everything else must go on: above all what the backend has accepted.
             self.full = True
             self.backlog.put_back(news, replaced)
-            self._h = self._h if self._h is not None else h
-            self._save = {**fields, **self._save}
+            if self._h is None and self._enabled is None:
+                self._h = h
+            self._save = _merged(fields, self._save)
             self._iq_set, self._iq_done = [*iq_set, *self._iq_set], [*iq_done, *self._iq_done]
             self._done = max(self._done, done)
 
@@ -357,7 +354,7 @@ class Ledger:
             self._sending = []
             if change is not None:
                 self._done = max(self._done, change.done)
-                self._save.update(fields)
+                self._save = _merged(fields, self._save)
             for draft in drafts:
                 if draft.outgoing.iq is not None:
                     self.iqs.pop(draft.outgoing.iq.key, None)
@@ -369,7 +366,7 @@ class Ledger:
     def _step_enabled(self, make: Callable[[], NewStream], then: Callable[[], None]) -> _Step:
         self._enabled = None
         new = make()
-        news, _ = self.backlog.news()
+        news, replaced = self.backlog.news()
         fields, self._save = self._save, {}
         iq_done, self._iq_done = self._iq_done, []
         self._iq_set = []
@@ -378,6 +375,7 @@ class Ledger:
             first_seq=news[0][0] if news else 0,
             events=[to_stored(event) for _, event in news],
             urgent=True,
+            replace={seq: to_stored(event) for seq, event in replaced.items()} or None,
             save=Save(**fields) if fields else None,
             iq_done=iq_done,
         )
@@ -543,6 +541,17 @@ class Ledger:
         count = (h - (self.out_n - len(self.unacked))) % MODULUS
         for _ in range(min(count, len(self.unacked)) if count < _HALF else 0):
             self.unacked.popleft()
+
+
+def _merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Small state (fields of `Save`) of two changes, one after the other."""
+    merged = {**earlier, **later}
+    if "state_version" in merged:
+        now_set, now_unset = later.get("state_set", {}), later.get("state_unset", ())
+        state = {**earlier.get("state_set", {}), **now_set}
+        merged["state_set"] = {key: value for key, value in state.items() if key not in now_unset}
+        merged["state_unset"] = tuple({*earlier.get("state_unset", ()), *now_unset}.difference(now_set))
+    return merged
 
 
 def _less(one: int, other: int) -> bool:

@@ -68,8 +68,9 @@ class LinkPost:
         return done
 
     def _replied(self, target: str, order: _Order, error: HoldfastError | None) -> None:
-        """A link of ours has answered. One that has just left takes its orders with it to its next owner."""
-        if isinstance(error, SessionGone) and self._house.get(target) is None:
+        """A link of ours has answered. One that leaves takes its orders with it to its next owner."""
+        link = self._house.get(target)
+        if isinstance(error, SessionGone) and (link is None or link.moving):
             lane = self._lanes.get(target)
             if lane is not None:
                 lane.append(order)
@@ -121,7 +122,7 @@ class LinkPost:
             if row is None:
                 return SessionGone(f"there is no link {target}")
             if row.owner == house.services.shared.edge_id or not row.owner:
-                # Released a moment ago, or just now on its way to us.
+                # Given away a moment ago, or just now on its way to us.
                 link = await house.claim(target)
                 if link is None:
                     raise _Moved(f"link {target} has no owner now")
@@ -137,7 +138,7 @@ class LinkPost:
         answered: Future[HoldfastError | None] = self._house.services.loop.create_future()
         link.order(result, lambda error: None if answered.done() else answered.set_result(error))
         error = await answered
-        if isinstance(error, SessionGone) and self._house.get(link.id) is not link:
+        if isinstance(error, SessionGone) and (link.moving or self._house.get(link.id) is not link):
             raise _Moved(str(error))
         return error
 

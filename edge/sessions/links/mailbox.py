@@ -78,6 +78,8 @@ class LinkMailbox:
     def take(self, max_events: int, max_bytes: int) -> Parcel:
         self._announced = False
         link = self._link
+        if link.gone or self.quiet:
+            return self._parcel((), 1)
         release, held = self.release.sha, link.ledger.base.release
         if release != held:
             id = f"{link.id}:release:{release}"

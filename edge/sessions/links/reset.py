@@ -9,6 +9,7 @@ A component has no session, and nobody counts for it: what may not have arrived 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from datetime import UTC, datetime
 from edge.protocol.xmpp.outgoing import delayed
 from edge.protocol.xmpp.stream_management import ahead
 from edge.store.links_base import Stanza
+
+_NAME = re.compile(rb"<(?:[^\s:/>]+:)?([^\s/>]+)")
+"""Of an element, without the prefix that a backend may have given it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ def sort_out(unacked: Sequence[Stanza], base: int, h: int | None, written: int, 
             continue
         if index >= written:
             again.append(stanza)  # nobody has seen it: as good as new
-        elif not stanza.raw.startswith(b"<message"):
-            if not stanza.raw.startswith(b"<iq"):
+        elif (name := _NAME.match(stanza.raw)) is None or name[1] != b"message":
+            if name is None or name[1] != b"iq":
                 dropped.append(stanza.action_id)
         elif certain:
             again.append(Stanza(delayed(stanza.raw, stamp(stanza.at), jid), stanza.at, stanza.action_id))

@@ -40,8 +40,7 @@ if at > 0 then
   end
   local replaced = at + 5 + events
   for i = replaced + 1, replaced + tonumber(ARGV[replaced] or 0), 2 do
-    local place = tonumber(ARGV[i])
-    if place <= upto or place > seq then
+    if tonumber(ARGV[i]) > seq then
       return redis.error_reply('STEP event ' .. ARGV[i] .. ' does not wait')
     end
   end
@@ -92,8 +91,10 @@ local function apply(...)
   local last = at + tonumber(ARGV[at])
   for i = at + 1, last, 2 do
     local place = tonumber(ARGV[i]) - done - 1
-    in_bytes = in_bytes + #ARGV[i + 1] - #redis.call('LINDEX', KEYS[2], place)
-    redis.call('LSET', KEYS[2], place, ARGV[i + 1])
+    if place >= 0 then -- else it was accepted, with this content or after an earlier run of this command
+      in_bytes = in_bytes + #ARGV[i + 1] - #redis.call('LINDEX', KEYS[2], place)
+      redis.call('LSET', KEYS[2], place, ARGV[i + 1])
+    end
   end
   at = last + 1
   redis.call('HSET', KEYS[1], 'seq', seq, 'in_bytes', in_bytes, ...)

@@ -48,7 +48,8 @@ for _, index in ipairs(places) do
   redis.call('RPUSH', KEYS[3], ARGV[index])
 end
 for key, mark in pairs(marks) do
-  redis.call('SET', key, mark, 'EX', string.find(key, '}:^', 1, true) and 600 or 86400)
+  local _, tag = string.find(key, '}:', 1, true)
+  redis.call('SET', key, mark, 'EX', string.sub(key, tag + 1, tag + 1) == '^' and 600 or 86400)
 end
 for i = 1, count do
   if answer[i] >= 0 and ARGV[7 + 4 * i] ~= '' then

@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from edge.store.keys import Keys
-from tests.support.client import connect
+from tests.support.client import RecordingClient, connect
 from tests.support.journal import Journal
 from tests.support.processes import Backend, Edge
 from tests.support.redis import RedisServer
@@ -110,7 +108,7 @@ class Notes:
             file.seek(self._read)
             for line in file:
                 if not line.endswith(b"\n"):
-                    break  # it is being written
+                    return  # being written
                 self._read += len(line)
                 self._take(json.loads(line))
 
@@ -210,9 +208,8 @@ class Held:
 
     async def owner(self, session: str, edge: Edge | None = None) -> str:
         """The id of the edge that has this session, or link; empty when nobody has."""
-        async with httpx.AsyncClient(base_url=(edge or self.edges[-1]).control_url, timeout=20) as http:
-            answer = await http.get(f"/v1/sessions/{session}")
-        return str(answer.json().get("edge") or "") if answer.status_code == 200 else ""
+        status, body = await (edge or self.edges[-1]).get(f"/v1/sessions/{session}")
+        return str(json.loads(body).get("edge") or "") if status == 200 else ""
 
     async def lapsed(self, id: str) -> None:
         """Wait until the lease of the edge with this id is over."""
@@ -233,11 +230,20 @@ class Held:
 
     # ------------------------------------------------------------------ orders
 
-    async def order(self, *orders: tuple[str, str, Mapping[str, Any]], edge: Edge | None = None) -> None:
-        """Have the backend give these orders, (link, order, arguments), in one answer to a client of the edge."""
+    @contextlib.asynccontextmanager
+    async def client(
+        self, *orders: tuple[str, str, Mapping[str, Any]], edge: Edge | None = None
+    ) -> AsyncIterator[RecordingClient]:
+        """A client of the edge, in answer to whom the backend has given these orders: (link, order, arguments)."""
         async with connect((edge or self.edges[-1]).url()) as client:
             await client.send(json.dumps(orders))
             await client.expect_that(lambda heard: "ordered" in heard, "the backend has given its orders")
+            yield client
+
+    async def order(self, *orders: tuple[str, str, Mapping[str, Any]], edge: Edge | None = None) -> None:
+        """Have the backend give these orders, in one answer to a client of the edge, who leaves then."""
+        async with self.client(*orders, edge=edge):
+            pass
 
     async def begin(self, numbers: Sequence[int], edge: Edge | None = None, **options: Any) -> None:
         """Order links for these accounts, as if one client had; see `connected`."""
@@ -337,7 +343,6 @@ async def held(
         memory = stack.enter_context(RedisServer(folder / "redis", *redis))
         backend = await stack.enter_async_context(Backend(folder, APP, journal=journal))
         here = Held(folder, there, memory, backend, journal, stack, edge or {}, xmpp or {}, component)
-        for _ in range(edges):
-            await here.start_edge()
+        await asyncio.gather(*(here.start_edge() for _ in range(edges)))
         yield here
         here.check()

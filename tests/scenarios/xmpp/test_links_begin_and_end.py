@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import redis
 
 from edge.store.keys import Keys
 from tests.scenarios.xmpp.holding import RESOURCE, Held, full_jid, held, link_id
-from tests.support.client import RecordingClient, connect
 from tests.support.ports import LOOPBACK
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -39,6 +38,13 @@ async def is_over(here: Held, link: str) -> None:
     assert await here.owner(link) == ""
 
 
+async def logins(here: Held, count: int) -> None:
+    """The server has been asked to log somebody in so often. It writes about that in order: the last one has to be one
+    that the test has just seen succeed."""
+    await wait_until(lambda: here.server.logins_tried() >= count, "the server has told of the last login")
+    assert here.server.logins_tried() == count
+
+
 # ---------------------------------------------------------------------- credentials
 
 
@@ -49,23 +55,21 @@ async def test_a_wrong_password_is_tried_once(kind: str, tmp_path: Path) -> None
         [failed] = here.notes.of("auth_failed", LINK)
         assert (failed.fields["condition"], failed.fields["will_retry"]) == ("not-authorized", False)
         await is_over(here, LINK)
-        await here.connect([1])  # the server has written about what was before
-        await wait_until(lambda: here.server.logins_tried() >= 2, "the server has told of both logins")
-        assert here.server.logins_tried() == 2
+        await here.connect([1])
+        await logins(here, 2)
         assert len(here.notes.of("auth_failed", LINK)) == 1
 
 
 async def test_a_password_that_was_changed_ends_the_link_at_its_next_login(kind: str, tmp_path: Path) -> None:
-    async with held(tmp_path, kind, server={"log_logins": True}) as here, Peer(here.server, 1) as contact:
+    async with held(tmp_path, kind, server={"log_logins": True}) as here:
         await here.connect([0])
         here.server.change_password(0, "another one")
-        before = here.server.logins_tried()
         await here.kill(here.edges[0])
         await here.start_edge()
         await here.happened("auth_failed", [0])
         await is_over(here, LINK)
-        assert here.server.logins_tried() == before + 1
-        assert contact.bodies == []
+        await here.connect([1])
+        await logins(here, 3)
 
 
 class Monitor:
@@ -166,48 +170,40 @@ async def test_a_link_that_is_ordered_again_is_left_as_it_is(kind: str, tmp_path
             assert state.fields["jid"] == full_jid(0)
         assert len(here.notes.of("connected", LINK)) == 1
         await here.connect([1])
-        await wait_until(lambda: here.server.logins_tried() >= 2, "the server has told of both logins")
-        assert here.server.logins_tried() == 2
+        await logins(here, 2)
 
 
 async def test_a_link_has_one_account(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, 2, server={"log_logins": True}) as here:
         await here.connect([0])
         for times, edge in enumerate(here.edges, 1):
-            await here.order((LINK, "connect", {"jid": here.server.jid(1), "attach": []}), edge=edge)
-            await wait_until(
-                lambda times=times: len(here.notes.refusals()) >= times,  # type: ignore[misc]
-                "the second account is refused",
-            )
+            async with here.client((LINK, "connect", {"jid": here.server.jid(1)}), edge=edge):
+                await wait_until(
+                    lambda times=times: len(here.notes.refusals()) >= times,  # type: ignore[misc]
+                    "the second account is refused",
+                )
         await here.order((LINK, "get", {}))
         await here.happened("state", [0])
         [state] = here.notes.of("state", LINK)
         assert (state.fields["phase"], state.fields["jid"]) == ("live", full_jid(0))
-        assert here.server.logins_tried() == 1
+        await here.connect([2])
+        await logins(here, 2)
         here.notes.forgive_refusals()
 
 
 async def test_a_domain_that_the_settings_do_not_name_is_refused(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, server={"log_logins": True}) as here:
-        await here.order((LINK, "connect", {"jid": f"u0@{HASHED_DOMAIN}", "attach": []}))
-        await wait_until(here.notes.refusals, "it is refused")
+        async with here.client((LINK, "connect", {"jid": f"u0@{HASHED_DOMAIN}"})):
+            await wait_until(here.notes.refusals, "it is refused")
         [refusal] = here.notes.refusals()
         assert HASHED_DOMAIN in refusal["error"]
         await is_over(here, LINK)
-        assert here.server.logins_tried() == 0
+        await here.connect([1])
+        await logins(here, 1)
         here.notes.forgive_refusals()
 
 
 # ---------------------------------------------------------------------- clients that leave and come back
-
-
-@contextlib.asynccontextmanager
-async def with_client(here: Held, *orders: tuple[str, str, dict[str, Any]]) -> AsyncIterator[RecordingClient]:
-    """A client, in whose name these orders were given."""
-    async with connect(here.edges[0].url()) as client:
-        await client.send(json.dumps(orders))
-        await client.expect_that(lambda heard: "ordered" in heard, "the backend has given its orders")
-        yield client
 
 
 def session(here: Held, number: int, keep_s: float) -> tuple[str, str, dict[str, Any]]:
@@ -222,19 +218,20 @@ async def test_a_link_that_nobody_uses_logs_out_after_a_while_and_not_when_someb
     kind: str, tmp_path: Path
 ) -> None:
     async with held(tmp_path, kind) as here, Peer(here.server, 2) as contact:
-        async with with_client(here, session(here, 0, 3)):
+        async with here.client(session(here, 0, 3)):
             await here.happened("connected", [0])
         # The first one is let go before the second, and somebody comes back for it.
-        async with with_client(here, session(here, 1, 3)):
+        async with here.client(session(here, 1, 3)):
             await here.happened("connected", [1])
-            await wait_until(lambda: len(contact.presences) == 2, "both are seen")
-        async with with_client(here, (LINK, "attach", {})):
+            await wait_until(lambda: contact.saw(full_jid(0)) and contact.saw(full_jid(1)), "both are seen")
+        async with here.client((LINK, "attach", {})):
             await here.happened("disconnected", [1])
-            await wait_until(lambda: contact.presences[-1] == (full_jid(1), "unavailable"), "the second one is gone")
+            gone = ["available", "unavailable"]
+            await wait_until(lambda: contact.saw(full_jid(1)) == gone, "the second one is gone")
             await is_over(here, link_id(1))
             contact.say(full_jid(0), "echo still here")
             await contact.until_it_has(["still here"])
-            assert contact.presences_of(here.server.jid(0)) == [(full_jid(0), "available")]
+            assert contact.saw(full_jid(0)) == ["available"]
             assert here.notes.of("disconnected", LINK) == []
         await here.happened("disconnected", [0])
         await is_over(here, LINK)
@@ -242,14 +239,14 @@ async def test_a_link_that_nobody_uses_logs_out_after_a_while_and_not_when_someb
 
 async def test_an_edge_that_dies_takes_its_clients_away_from_their_links(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind) as here, Peer(here.server, 2) as contact:
-        async with with_client(here, session(here, 0, 3)) as client:
+        async with here.client(session(here, 0, 3)) as client:
             await here.happened("connected", [0])
             await here.kill(here.edges[0])
             assert (await client.ended()).code == 1006
         await here.start_edge()
         await here.happened("disconnected", [0])
-        seen = [(full_jid(0), "available"), (full_jid(0), "unavailable")]
-        await wait_until(lambda: contact.presences_of(here.server.jid(0)) == seen, "the contact has seen it leave")
+        gone = ["available", "unavailable"]
+        await wait_until(lambda: contact.saw(full_jid(0)) == gone, "the contact has seen it leave")
         await is_over(here, LINK)
 
 
@@ -258,7 +255,7 @@ async def test_a_link_that_has_ended_can_begin_again(kind: str, tmp_path: Path) 
         await here.connect([0])
         await here.order((LINK, "disconnect", {}))
         await here.happened("disconnected", [0])
-        await wait_until(lambda: contact.presences[-1:] == [(full_jid(0), "unavailable")], "the contact sees it leave")
+        await wait_until(lambda: contact.saw(full_jid(0))[-1:] == ["unavailable"], "the contact sees it leave")
         await is_over(here, LINK)
         await here.begin([0])
         await here.happened("connected", [0], 2)
@@ -276,15 +273,14 @@ async def test_a_link_whose_resource_somebody_else_takes_is_over(kind: str, tmp_
             assert (ended.fields["reason"], ended.fields["will_retry"]) == ("conflict", False)
             await is_over(here, LINK)
             await here.connect([1])
-            await wait_until(lambda: here.server.logins_tried() >= 3, "the server has told of all logins")
-            assert here.server.logins_tried() == 3
+            await logins(here, 3)
             assert not taker.client.disconnected.done()
 
 
 async def test_a_suspended_link_waits_at_its_server_until_it_is_needed(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind) as here, Peer(here.server, 1) as contact:
         await here.connect([0])
-        await wait_until(lambda: contact.presences == [(full_jid(0), "available")], "the contact sees it")
+        await wait_until(lambda: contact.saw(full_jid(0)), "the contact sees it")
         await here.order((LINK, "suspend", {}))
 
         async def suspended() -> bool:
@@ -298,5 +294,5 @@ async def test_a_suspended_link_waits_at_its_server_until_it_is_needed(kind: str
         await here.order((LINK, "send", {"to": contact.jid, "body": "woken up"}))
         await contact.until_it_has(["woken up"])
         await here.has_heard(0, ["waits"])
-        assert contact.presences == [(full_jid(0), "available")]
+        assert contact.saw(full_jid(0)) == ["available"]
         assert len(here.notes.of("connected", LINK)) == len(here.notes.of("resumed", LINK)) == 1

@@ -70,14 +70,18 @@ def test_the_design_goals_are_judged_on_one_run() -> None:
 
 def test_the_goals_of_xmpp_sessions_are_judged() -> None:
     table = {
-        key("Holdfast", 1_000, "xmpp", "Prosody"): {"rss_bytes": 30_720.0, "cpu_us": 1_001.0},
+        key("Holdfast", 1_000, "xmpp", "Prosody"): {"rss_bytes": 30_721.0, "cpu_us": 1.0},
+        key("Holdfast", 1_000, "xmpp", "Prosody away"): {"rss_bytes": 1.0, "cpu_us": 1_001.0},
+        key("Holdfast", 1_000, "xmpp", "Prosody bare"): {"rss_bytes": 30_720.0, "cpu_us": 999.0},
         key("Holdfast", 1_000, "xmpp-killed", "Prosody"): {"times_faster": 3.5, "lost": 0.0},
         key("Holdfast", 1_000, "xmpp-killed", "ejabberd"): {"times_faster": 2.5, "lost": 1.0},
     }
     verdicts = judge(design_goals([], [], [], [], [1_000]), table)
     assert [(verdict.word, verdict.measured) for verdict in verdicts] == [
+        ("missed", 30_721.0),
         ("met", 30_720.0),
         ("missed", 1_001.0),
+        ("met", 999.0),
         ("met", 3.5),
         ("met", 0.0),
         ("missed", 2.5),

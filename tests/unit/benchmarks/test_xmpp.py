@@ -14,18 +14,21 @@ import pytest
 from benchmarks.load.component import Component
 from benchmarks.load.wire import LoadError
 from benchmarks.peers.orders import Orders, take_orders
-from benchmarks.peers.xmpp_server import contacts, stored_keys
+from benchmarks.peers.xmpp_server import Rosters, ring, stored_keys, with_others
 
 DEADLINE_S = 20.0
 
 
-@pytest.mark.parametrize(("accounts", "each"), [(1_000, 20), (21, 20), (5, 4), (1, 0)])
-def test_contacts_are_mutual_and_nobody_is_their_own(accounts: int, each: int) -> None:
-    rosters = {f"u{number}": contacts(number, accounts) for number in range(accounts)}
-    for name, others in rosters.items():
-        assert len(set(others)) == len(others) == each
-        assert name not in others
-        assert all(name in rosters[other] for other in others)
+@pytest.mark.parametrize(
+    ("rosters", "each"), [(ring(1_000), 20), (ring(21), 20), (ring(5), 4), (ring(1), 0), (with_others(120), 20)]
+)
+def test_contacts_are_mutual_and_nobody_is_their_own(rosters: Rosters, each: int) -> None:
+    for name, contacts in rosters.items():
+        assert len(set(contacts)) == len(contacts)
+        assert name not in contacts
+        assert all(name in rosters[contact] for contact in contacts)
+        if name.startswith("u"):
+            assert len(contacts) == each
 
 
 def test_stored_keys_are_those_of_scram() -> None:

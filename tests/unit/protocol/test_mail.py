@@ -10,18 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import WireError
+from edge.errors import VaultError, WireError
+from edge.links.vault import Vault
 from edge.protocol.callbacks.actions import Action, Result, Send, XmppConnect, XmppCredentials
 from edge.protocol.mail import (
     Count,
     CountAsked,
     Letter,
+    LinksFreed,
     Order,
     Receipt,
     Receivers,
     ReceiversAsked,
     Recover,
     ReleasesChanged,
+    SealedOrder,
     decode_letter,
     encode_letter,
 )
@@ -37,12 +40,18 @@ LETTERS: list[Letter] = [
     ReceiversAsked(4, [("room", ("socket", "stream")), ("", ())]),
     Receivers(4, [3, 0]),
     Recover(),
+    LinksFreed(),
+    SealedOrder("x:u42", b"\x00sealed\xff"),
 ]
 
 
 @pytest.mark.parametrize("letter", LETTERS, ids=lambda letter: type(letter).__name__)
 def test_a_letter_is_read_as_it_was_written(letter: Letter) -> None:
     assert decode_letter(encode_letter(letter)) == letter
+
+
+def test_there_is_an_example_of_every_letter() -> None:
+    assert {type(letter) for letter in LETTERS} == set(get_args(Letter))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +64,9 @@ def test_a_letter_is_read_as_it_was_written(letter: Letter) -> None:
         {"t": "receivers?", "n": 1, "items": [1]},
         {"t": "receivers", "n": 1, "counts": ["many"]},
         {"t": "receivers", "n": "1", "counts": []},
+        {"t": "sealed", "link": "x:u42"},
+        {"t": "sealed", "link": "x:u42", "data": "text"},
+        {"t": "sealed", "link": b"x:u42", "data": b"bytes"},
         [],
     ],
 )
@@ -93,3 +105,15 @@ def test_of_an_account_with_password_and_keys_the_password_is_passed_on() -> Non
     keys = ScramKeys("SHA-1", b"salt", 4096, b"c" * 20, b"s" * 20)
     sent = Order(1, "x:u42", Result((XmppCredentials(Account("u42", "s3cret", (keys,))),)))
     assert decode_letter(encode_letter(sent)) == Order(1, "x:u42", Result((XmppCredentials(Account("u42", "s3cret")),)))
+
+
+def test_an_order_with_credentials_travels_sealed_for_its_link_alone() -> None:
+    order = Order(1, "x:u42", Result((XmppCredentials(Account("u42", "s3cret")),)))
+    vault = Vault([b"k" * 32])
+    body = encode_letter(SealedOrder("x:u42", vault.seal_bytes("x:u42", encode_letter(order))))
+    assert b"s3cret" not in body
+    sealed = decode_letter(body)
+    assert isinstance(sealed, SealedOrder)
+    assert decode_letter(vault.open_bytes(sealed.link, sealed.sealed)) == order
+    with pytest.raises(VaultError):
+        vault.open_bytes("x:eve", sealed.sealed)
