@@ -482,6 +482,7 @@ class Link:
                 await self._all_acknowledged()
         except TimeoutError:
             _log.info("link %s: given away before everything was acknowledged", self.id)
+        await self.wire.hear_out(GIVE_AWAY_S)
         self.wire.stop_reading()
         try:
             async with asyncio.timeout(GIVE_AWAY_S):
