@@ -82,12 +82,9 @@ def error_of(response: httpx.Response) -> tuple[int, str, str | None]:
     return response.status_code, error["code"], error.get("field")
 
 
-# -- channels
+# -- links
 
 
-@pytest.mark.parametrize(
-    ("body", "payload"), [({"text": "häll○"}, "häll○"), ({"data": {"b64": "AP8="}}, b"\x00\xff"), ({"text": ""}, "")]
-)
 async def test_a_link_is_shown_as_a_session_and_what_only_links_have(
     edge: MemoryEdge, client: httpx.AsyncClient
 ) -> None:
@@ -104,6 +101,12 @@ async def test_a_link_is_shown_as_a_session_and_what_only_links_have(
     }  # fmt: skip
 
 
+# -- channels
+
+
+@pytest.mark.parametrize(
+    ("body", "payload"), [({"text": "häll○"}, "häll○"), ({"data": {"b64": "AP8="}}, b"\x00\xff"), ({"text": ""}, "")]
+)
 async def test_publish_takes_text_or_bytes_in_json(
     edge: MemoryEdge, client: httpx.AsyncClient, body: dict[str, Any], payload: str | bytes
 ) -> None:
