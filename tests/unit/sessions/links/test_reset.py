@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.protocol.xmpp.stream_management import MODULUS
-from edge.sessions.links.reset import Remains, sort_out, stamp
+from edge.sessions.links.reset import Remains, said_again, sort_out, stamp
 from edge.store.links_base import Stanza
 
 JID = "u42@chat.example/edge"
@@ -81,6 +81,12 @@ def test_counts_wrap() -> None:
     remains = sort_out(stanzas, MODULUS - 2, 1, 4, JID)
     assert [stanza.action_id for stanza in remains.again] == ["a-3"]
     assert remains.resent == 1
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_a_components_message_that_may_come_twice_says_when_it_was_meant(kind: str) -> None:
+    again = DELAYED.get(kind, RAW[kind])
+    assert said_again([one(kind)] * 3, 2, JID) == (again, again, RAW[kind])
 
 
 def test_a_time_is_written_as_the_standard_has_it() -> None:
