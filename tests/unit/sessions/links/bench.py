@@ -130,7 +130,7 @@ class Bench:
 
 def comparable(row: LinkRow) -> dict[str, Any]:
     """What a ledger knows of it."""
-    return {name: getattr(row, name) for name in LinkRow.__slots__ if not name.endswith("_bytes")}
+    return {name: getattr(row, name) for name in vars(LinkRow)["__slots__"] if not name.endswith("_bytes")}
 
 
 async def bench(edge: Edge, client: redis.Redis, bounds: LinkBounds | None = None) -> Bench:
