@@ -117,6 +117,11 @@ def _parents() -> Iterable[tuple[int, int]]:
                 yield int(entry.name), int(state_and_parent[1])
 
 
+def command_of(pid: int) -> str:
+    """The name of a process, its first 15 bytes."""
+    return (PROC / str(pid) / "comm").read_text().strip()
+
+
 def connections_to(port: int) -> int:
     """TCP connections over IPv4 to a port of this machine that are open or being opened, seen from who opens them."""
     found = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -185,10 +184,11 @@ class Links:
         )
         return {"last_ns": max(resumed_ns.values())}
 
-    async def talk(self, control: str, to: str, per_s: float) -> Mapping[str, Any]:
-        """No more echoes: from now on have one link after the other say something, by the control API of an edge."""
+    async def talk(self, control: str, to: str, per_s: float, count: int) -> Mapping[str, Any]:
+        """No more echoes: from now on have one link after the other say something, `count` times in all, by the control
+        API of an edge."""
         self._desk.echoes = False
-        self._talking = asyncio.create_task(self._talk(control, to, per_s))
+        self._talking = asyncio.create_task(self._talk(control, to, per_s, count))
         return {}
 
     async def hush(self) -> Mapping[str, Any]:
@@ -208,12 +208,12 @@ class Links:
             "doubled": sum(heard[body] > 1 for body in bodies),
         }
 
-    async def _talk(self, control: str, to: str, per_s: float) -> None:
+    async def _talk(self, control: str, to: str, per_s: float, count: int) -> None:
         under_way: set[asyncio.Task[None]] = set()
         names = sorted(self._desk.connected)
         async with AsyncPublisher(control, timeout_s=30) as publisher:
             try:
-                for number in itertools.count():
+                for number in range(count):
                     order = actions.xmpp_send(to, f"out-{number}", id=f"bench-{number}")
                     task = asyncio.create_task(self._say(publisher, names[number % len(names)], order))
                     under_way.add(task)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.goals import EJABBERD, PROSODY
+from benchmarks.measure import command_of
 from benchmarks.peers.base import Cores, Program
 from benchmarks.peers.process import Daemon, ServerError, free_ports, output_of, program
 
@@ -246,7 +247,9 @@ class Ejabberd:
             daemon.wait_for_port(component)
             if not _told(administration, "import_piefxis", {"file": f"{folder}/accounts.xml"}):
                 raise ServerError("ejabberd does not import accounts")
-            yield XmppServer(port, component, certificate, daemon.pids)
+            # Not Erlang's little helpers: they come and go, and do nothing here.
+            erlang = frozenset(pid for pid in daemon.pids() if command_of(pid).startswith("beam"))
+            yield XmppServer(port, component, certificate, lambda: erlang)
 
 
 def _ejabberd_libraries() -> Path | None:

@@ -159,6 +159,8 @@ BLOCKS = (
             Column("times_faster", "log in ÷ resume"),
             Column("cpu_us", "CPU ms/resume", 1_000, 2),
             *_BEHIND,
+            Column("said_in", "said in", 1, 0),
+            Column("said_out", "out", 1, 0),
             Column("lost", "lost", 1, 0),
             Column("doubled", "doubled", 1, 0),
             Column("foreign_busy", "others", 0.01, 0),

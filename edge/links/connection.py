@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol, cast
 
 from edge.errors import HoldfastError
+from edge.protocol.xmpp.component import ComponentStream
 from edge.protocol.xmpp.credentials import ScramKeys
 from edge.protocol.xmpp.sasl import KeysNeeded, derive_keys
 from edge.protocol.xmpp.stream_facts import Fact, Stream, StreamFailed, TlsWanted
@@ -114,6 +115,17 @@ class LinkConnection(asyncio.Protocol):
     @property
     def paused(self) -> bool:
         return self._paused
+
+    def finish(self) -> bool:
+        """A component's: end its stream, and hear what the server had to say before it knew. `cut` follows. False: it
+        is none, or cannot be heard now."""
+        stream = self.stream
+        if not isinstance(stream, ComponentStream) or not stream.live or self._paused:
+            return False
+        stream.finish(self._loop.time())
+        self.flush()
+        self._watch()
+        return True
 
     def leave(self) -> None:
         """Close the connection behind what was written, without another word to the listener. Without `stream.close`

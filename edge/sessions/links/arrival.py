@@ -53,6 +53,7 @@ class Arrival:
         self._link = link
         self._failures = 0
         self._broken_resumes = 0
+        self._credentials_used: Credentials | None = None
 
     async def run(self) -> None:
         """Until the link is live, or nobody wants it to be."""
@@ -100,6 +101,7 @@ class Arrival:
         make_stream = self._stream(server, credentials, resuming=resuming)
         context = services.dialer.context(server) if server.tls == "starttls" else None
         password = credentials.password if isinstance(credentials, Account) else None
+        self._credentials_used = credentials
         outcome = link.wire.begin(connection, resuming=resuming)
         connection.begin(make_stream, link.wire, domain=server.domain, context=context, password=password)
         try:
@@ -119,7 +121,6 @@ class Arrival:
             if link.phase is LinkPhase.CONNECTING:
                 link.meters.link_logins["failed"].value += 1
             return link.phase is not LinkPhase.CONNECTING
-        self._remember(credentials)
         return True
 
     def _stream(
@@ -188,10 +189,10 @@ class Arrival:
             link.end("xmpp.auth_failed", "credentials-unreadable", "the edge cannot read the stored credentials")
             return None
 
-    def _remember(self, credentials: Credentials | None) -> None:
+    def remember(self) -> None:
         """Keep what makes the next login cheaper, and less secret: the keys made of the password; and once the server
         has taken them a second time, so that it salts passwords once and not anew each time, only them."""
-        link = self._link
+        link, credentials = self._link, self._credentials_used
         keys, mechanism = link.wire.keys, link.wire.mechanism
         link.services.house.pinned[link.domain] = mechanism
         if link.options.asks or not isinstance(credentials, Account):
@@ -203,7 +204,6 @@ class Arrival:
             kept = credentials.without_password()
         if kept is not credentials or link.services.vault.stale(link.ledger.base.credentials):
             link.ledger.save(credentials=link.services.vault.seal(link.id, kept))
-            link.pump()
 
 
 def credentials_for(jid: str, given: Credentials) -> Credentials:

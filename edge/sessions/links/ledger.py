@@ -125,7 +125,7 @@ class Ledger:
     )  # fmt: skip
 
     def __init__(self, held: HeldLink, store: LinkStore, clock: Clock, wheel: Wheel, keeper: Keeper) -> None:
-        row = held.row
+        row = replace(held.row)
         self._store, self._clock, self._wheel, self._keeper = store, clock, wheel, keeper
         self.base = row
         """Everything that is not kept in fields of their own, as last confirmed."""
@@ -173,7 +173,7 @@ class Ledger:
 
     def save(self, **fields: Any) -> None:
         """Small state, as in `Save`; the picture has it at once."""
-        self.base = replace(self.base, **fields)
+        self._picture(fields)
         self._save.update(fields)
 
     def archived(self, id: str) -> None:
@@ -183,7 +183,7 @@ class Ledger:
     def save_result(self, **fields: Any) -> None:
         """Small state that an answer of the backend changes: written together with its stanzas, and with the event's
         being accepted."""
-        self.base = replace(self.base, **fields)
+        self._picture(fields)
         self._result_save.update(fields)
 
     def change_state(self, set: Mapping[str, Any], unset: Sequence[str]) -> None:
@@ -192,7 +192,7 @@ class Ledger:
         for key in unset:
             state.pop(key, None)
         version = self.base.state_version + 1
-        self.base = replace(self.base, state=state, state_version=version)
+        self._picture({"state": state, "state_version": version})
         change = {"state_set": set, "state_unset": unset, "state_version": version}
         self._result_save = _merged(self._result_save, change)
 
@@ -388,8 +388,8 @@ class Ledger:
 
         def enabled(_: object) -> None:
             self.hold = replace(hold, stream=hold.stream + 1)
-            self.base = replace(
-                self.base, stream=hold.stream + 1, sm_id=new.sm_id, sm_max_s=new.max_s, location=new.location
+            self._picture(
+                {"stream": hold.stream + 1, "sm_id": new.sm_id, "sm_max_s": new.max_s, "location": new.location}
             )
             self.h_in = self.heard_upto = 0
             self.out_n = len(new.resend)
@@ -531,6 +531,11 @@ class Ledger:
             done=backlog.done,
             last_mam_id=self.last_mam_id,
         )
+
+    def _picture(self, fields: Mapping[str, Any]) -> None:
+        """In place: the row is this ledger's alone, and a copy of so many fields costs as much as a stanza."""
+        for name, value in fields.items():
+            setattr(self.base, name, value)
 
     def _held(self) -> HeldLink:
         return HeldLink(self.row(), tuple(self.unacked), tuple(self.iqs.values()))

@@ -129,6 +129,15 @@ class Wire:
         if self._connection is not None:
             self._connection.stream.close()
 
+    async def hear_out(self, most_s: float) -> None:
+        """A component leaves of its own will: what the server was about to say, nobody would be told again."""
+        if self._connection is None or not self._connection.finish():
+            return
+        for _ in range(round(most_s * 50)):
+            if self._connection is None:
+                return
+            await asyncio.sleep(0.02)
+
     def stop_reading(self) -> None:
         if self._connection is not None:
             self._connection.pause()
