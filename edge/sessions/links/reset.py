@@ -47,8 +47,8 @@ def sort_out(unacked: Sequence[Stanza], base: int, h: int | None, written: int, 
             continue
         if index >= written:
             again.append(stanza)  # nobody has seen it: as good as new
-        elif (kind := _kind(stanza)) != b"message":
-            if kind != b"iq":
+        elif not _is(b"message", stanza):
+            if not _is(b"iq", stanza):
                 dropped.append(stanza.action_id)
         elif certain:
             again.append(Stanza(delayed(stanza.raw, stamp(stanza.at), jid), stanza.at, stanza.action_id))
@@ -62,14 +62,14 @@ def said_again(unacked: Iterable[Stanza], written: int, domain: str) -> tuple[by
     """A component's, for its next stream. Messages among the first `written` may come twice, and say when they were
     meant."""
     return tuple(
-        delayed(stanza.raw, stamp(stanza.at), domain) if index < written and _kind(stanza) == b"message" else stanza.raw
+        delayed(stanza.raw, stamp(stanza.at), domain) if index < written and _is(b"message", stanza) else stanza.raw
         for index, stanza in enumerate(unacked)
     )
 
 
-def _kind(stanza: Stanza) -> bytes:
-    name = _NAME.match(stanza.raw)
-    return b"" if name is None else name[1]
+def _is(name: bytes, stanza: Stanza) -> bool:
+    found = _NAME.match(stanza.raw)
+    return found is not None and found[1] == name
 
 
 def stamp(wall_ms: int) -> str:
