@@ -160,8 +160,8 @@ class Link:
 
     async def confirmed(self, *, leaving: bool = False) -> None:
         """Everything is durable, the link is still ours, and Redis has it. A server must not be bothered before: the
-        connection may have broken because another edge has taken the link over; and what was heard and found no room must
-        find it first, or it would be heard again. `leaving`: that may wait, for the next owner hears it."""
+        connection may have broken because another edge has taken the link over; and what was heard and found no room
+        must find it first, or it would be heard again. `leaving`: that may wait, for the next owner hears it."""
         if self.just_read:
             self.just_read = False
             return
