@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import redis
@@ -158,7 +159,8 @@ class Bench:
 
 def comparable(row: LinkRow) -> dict[str, Any]:
     """What a ledger knows of it."""
-    return {name: getattr(row, name) for name in LinkRow.__slots__ if not name.endswith("_bytes")}
+    names = [each.name for each in fields(LinkRow)]
+    return {name: getattr(row, name) for name in names if not name.endswith("_bytes")}
 
 
 async def bench(edge: Edge, client: redis.Redis, bounds: LinkBounds | None = None) -> Bench:
