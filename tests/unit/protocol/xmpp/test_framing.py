@@ -327,6 +327,50 @@ def test_an_idle_stream_is_small_whatever_names_it_has_seen() -> None:
         tracemalloc.stop()
 
 
+def test_an_element_that_is_not_whole_takes_little_more_than_its_bytes() -> None:
+    for piece in (b"<b/>", b"<b>x</b>", b"xx<b/>", b"<b><c/></b>", b"\xf0\x9f\x98\x80" + b"x" * 8_000):
+        framer = Framer(LIMITS)
+        framer.feed(HEADER + b"<m>")
+        tracemalloc.start()
+        try:
+            for _ in range(30):
+                framer.feed(piece * (8_000 // len(piece)) + b"<b/>")
+            assert tracemalloc.get_traced_memory()[0] < 700_000
+        finally:
+            tracemalloc.stop()
+
+
+def seen(element: Element) -> object:
+    """All that it has inside."""
+    inside = [seen(child) for child in element.children()]
+    return element.name, element.namespace, element.attributes, element.raw, element.context, element.text(), inside
+
+
+def parsed(element: Element) -> object:
+    """The same, of its bytes alone."""
+    return seen(Element(element.name, element.namespace, element.attributes, element.raw, element.context))
+
+
+@given(streams(), st.lists(st.integers(0, 400), max_size=8))
+@settings(max_examples=200)
+def test_what_is_inside_is_what_the_bytes_say_in_every_cut(stream: bytes, cuts: list[int]) -> None:
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    for pieces in ([stream[low:high] for low, high in itertools.pairwise(bounds)], bytewise(stream)):
+        for item in hear(*pieces)[0]:
+            if isinstance(item, Element):
+                assert seen(item) == parsed(item)
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 16_384, 999])
+@pytest.mark.parametrize("inside", [b"<b/>" * 1_001, b"<c>%s</c>" % (b"x<b/>" * 1_001), b"x\n" * 50_000 + b"<b/>y"])
+def test_what_is_much_is_there_all_the_same(inside: bytes, piece: int) -> None:
+    raw = b"<m>" + inside + b"</m>"
+    first, large, last = elements(b"<m/>", *(raw[at : at + piece] for at in range(0, len(raw), piece)), b"<m>z</m>")
+    assert large.raw == raw
+    assert seen(large) == parsed(large)
+    assert (first.text(), first.children(), last.text(), last.children()) == ("", (), "z", ())
+
+
 @given(st.binary(max_size=300), st.booleans())
 @settings(max_examples=300)
 def test_any_bytes_end_in_a_violation_or_in_elements(data: bytes, opened: bool) -> None:
