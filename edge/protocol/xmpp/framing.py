@@ -2,7 +2,8 @@
 
 `Framer` owns what is known of one direction of one stream: its opening tag and what has come of an element that is not
 whole. Between elements it holds no parser: expat's takes 12 KiB and remembers every name it ever saw, which a peer
-could use to fill our memory. A new one costs some 7 µs. So an idle stream costs a few hundred bytes.
+could use to fill our memory. The parser is left to whichever stream hears something next
+(`edge.protocol.xmpp.spares`), so an idle stream costs a few hundred bytes.
 
 What expat is given always ends with ``>``: nothing can become whole without one. So what is found never depends on how
 the bytes were cut, and text and tags that come in small pieces are not scanned again for each of them. (expat 2.6 puts
@@ -22,6 +23,7 @@ from edge.errors import WireError
 from edge.facts import fact
 from edge.protocol.xmpp import names
 from edge.protocol.xmpp.element import TAG, Element, Inside, end_of, named
+from edge.protocol.xmpp.spares import Spares, scope_of
 
 __all__ = ["Element", "Ended", "Framer", "Heard", "Opened", "StreamLimits", "StreamViolation"]
 
@@ -46,6 +48,8 @@ _NOTED_BYTES = 65_536
 _Around: TypeAlias = "tuple[dict[str, str], int, Inside, _Around | None]"
 _NOTHING: Final[Inside] = []
 """Nothing is ever put into it."""
+_PARSERS: Final = Spares()
+"""Those of the process: what one stream leaves is good for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class Framer:
 
     __slots__ = (
         "_around", "_base", "_closes", "_context", "_depth", "_given", "_heard", "_held", "_inside", "_kept", "_limits",
-        "_nodes", "_parser", "_phase", "_start", "_top", "violation",
+        "_nodes", "_parser", "_phase", "_scope", "_start", "_top", "violation",
     )  # fmt: skip
 
     def __init__(self, limits: StreamLimits) -> None:
@@ -122,7 +126,9 @@ class Framer:
     def _begin_stream(self) -> None:
         self._phase = _HEADER
         self._context = b""
-        """The stream's opening tag: what each parser reads first."""
+        """The stream's opening tag."""
+        self._scope = ""
+        """What matters of it to a parser: what each reads first."""
         self._top: dict[str, str] = {}
         """Namespaces that the opening tag declares; then, attributes of the element that is not whole."""
         self._depth = 0
@@ -248,6 +254,8 @@ class Framer:
             whole = self._closes - self._base
             rest = kept[whole:].lstrip(_SPACE)
             if not rest:
+                assert self._parser is not None
+                _PARSERS.leave(self._scope, self._parser, self._base + len(kept))
                 self._drop_parser()
                 return
             if rest[0] != _LESS:
@@ -268,9 +276,13 @@ class Framer:
             parser.StartNamespaceDeclHandler = self._declare
             parser.StartDoctypeDeclHandler = self._restricted  # nowhere else well formed
         else:
-            parser = _new_parser()
-            parser.Parse(self._context, False)
-            self._base = self._closes = len(self._context)
+            spare = _PARSERS.take(self._scope)
+            if spare is None:
+                parser, scope = _new_parser(), self._scope.encode()
+                parser.Parse(scope, False)
+                spare = parser, len(scope)
+            parser, self._base = spare
+            self._closes = self._base
             parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
@@ -296,6 +308,7 @@ class Framer:
         tag = TAG.match(data, place)
         assert tag is not None
         self._context = data[place : tag.end()]
+        self._scope = scope_of(self._context.decode())
         namespace, _, local = name.rpartition(" ")
         self._heard.append(Opened(local, namespace, named(attributes), self._top))
         self._top = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import tracemalloc
@@ -314,15 +315,18 @@ def test_white_space_keeps_nothing() -> None:
         assert framer.unread == 0
 
 
-def test_an_idle_stream_is_small_whatever_names_it_has_seen() -> None:
-    framer = Framer(LIMITS)
-    framer.feed(HEADER)
-    framer.feed(b"<presence/>")
+def test_idle_streams_are_small_whatever_names_they_have_seen() -> None:
+    framers = [Framer(LIMITS) for _ in range(500)]
+    for framer in framers:
+        framer.feed(HEADER)
+        framer.feed(b"<presence/>")
     tracemalloc.start()
     try:
-        for number in range(2_000):
-            framer.feed(b"<message><x%d a%d='1' xmlns:p%d='urn:%d'/></message>" % (number, number, number, number))
-        assert tracemalloc.get_traced_memory()[0] < 5_000
+        for number in range(5_000):
+            framers[number % 500].feed(
+                b"<message><x%d a%d='1' xmlns:p%d='urn:%d'/></message>" % (number, number, number, number)
+            )
+        assert tracemalloc.get_traced_memory()[0] < 150_000  # the one parser that they share
     finally:
         tracemalloc.stop()
 
@@ -369,6 +373,44 @@ def test_what_is_much_is_there_all_the_same(inside: bytes, piece: int) -> None:
     assert large.raw == raw
     assert seen(large) == parsed(large)
     assert (first.text(), first.children(), last.text(), last.children()) == ("", (), "z", ())
+
+
+def test_streams_side_by_side_keep_to_themselves() -> None:
+    headers = [
+        HEADER,
+        HEADER.replace(b"s1", b"s2"),
+        HEADER.replace(b"jabber:client", b"jabber:server"),
+        HEADER.replace(b"'s1'", b"""' xmlns="urn:no" '"""),
+        b"<s xmlns:p='urn:p' a=\"xmlns='urn:no'\" xmlns = '&lt;&#9;q&quot;' p:a='1'>",
+        b"<p:s xmlns:p='urn:other'\n>",
+        *(b"<s xmlns='urn:%d'>" % number for number in range(10)),
+    ]
+    body = b"<a xmlns:r='urn:r' r:b='1'>x<r:c/>y</a> <b xml:lang='de'><c xmlns=''>&amp;</c></b>\n"
+    alone = [hear(header + body * 3) for header in headers]
+    framers = [Framer(LIMITS) for _ in headers]
+    heard: list[list[Heard]] = [[] for _ in headers]
+    for byte in range(max(map(len, headers)) + 3 * len(body)):
+        for framer, mine, header in zip(framers, heard, headers, strict=True):
+            mine += framer.feed((header + body * 3)[byte : byte + 1])
+    assert [(mine, "") for mine in heard] == alone
+    for mine in heard:
+        for item in mine[1:]:
+            assert isinstance(item, Element)
+            assert seen(item) == parsed(item)
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"</x>", b"<!-- -->", b"<a>&x;</a>", b"<a", b"<a><b>", b"</stream:stream>", b"\xff>"]
+)
+def test_what_is_wrong_in_one_stream_leaves_the_others_alone(wrong: bytes) -> None:
+    for _ in range(3):
+        framer = Framer(LIMITS)
+        framer.feed(HEADER)
+        framer.feed(b"<presence/>")
+        with contextlib.suppress(StreamViolation):
+            framer.feed(wrong)
+        (presence,) = elements(b"<presence><x/></presence>")
+        assert [child.raw for child in presence.children()] == [b"<x/>"]
 
 
 @given(st.binary(max_size=300), st.booleans())
