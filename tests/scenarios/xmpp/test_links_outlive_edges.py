@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios.xmpp.holding import Held, held, link_id
-from tests.scenarios.xmpp.traffic import Traffic, Watch
+from tests.scenarios.xmpp.traffic import EVERYTHING, Traffic, Watch
 from tests.support import proctree
 from tests.support.xmpp import SERVERS
 from tests.support.xmpp_peer import Peer
@@ -37,7 +37,7 @@ async def busy(
             *(stack.enter_async_context(Peer(here.server, count + place)) for place in range(WATCHERS))
         )
         links = range(count)
-        await here.connect(links)
+        await here.connect(links, **EVERYTHING)
         watches = [Watch(contact, links) for contact in contacts]
         for watch in watches:
             await watch.begins()
