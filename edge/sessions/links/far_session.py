@@ -79,7 +79,8 @@ class FarSession:
         row = ledger.base
         ledger.save(bound_jid=fact.jid, lost_at=0, phase=LinkPhase.LIVE.value)
         link.bound(fact.jid)
-        link.hearing.session_lost()
+        unsaid = [*tuple(ledger.unacked)[wire.written :], *ledger.drafted]
+        link.hearing.session_lost({stanza.action_id for stanza in unsaid if stanza.action_id})
         base = (ledger.out_n - len(ledger.unacked)) % MODULUS
         h, reason = wire.lost_session
         remains = sort_out(tuple(ledger.unacked), base, h, wire.written, fact.jid)

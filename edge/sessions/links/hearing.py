@@ -7,7 +7,7 @@ session was lost (XEP-0313). What it wants sent it gives to the link, which make
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -229,14 +229,19 @@ class Hearing:
         self._catchup = Catchup(self._link.jid, self.next_id(), after, start)
         return self._read_on()
 
-    def session_lost(self) -> None:
-        """A new session: nothing that was asked in the old one will be answered, nor does anybody wait for us."""
+    def session_lost(self, unsaid: Collection[str]) -> None:
+        """A new session: nothing that was asked in the old one will be answered, nor does anybody wait for us. Requests
+        of the actions `unsaid` are yet to be sent, and go on."""
         for entry in tuple(self._link.ledger.iqs.values()):
+            ours = not entry.key.startswith(ASKED)
+            if ours and entry.action_id in unsaid:
+                continue
             self._link.ledger.answered(entry.key)
-            if not entry.key.startswith(ASKED) and not entry.action_id.startswith("!"):
+            if ours and not entry.action_id.startswith("!"):
                 self._tell_result(entry.action_id, ok=False, reason="session_lost")
-        if self._table is not None:
-            self._table.forget_all()
+        for asked in self._table.forget_all() if self._table is not None else ():
+            if asked.action in unsaid:
+                self._iqs().ask(asked.id, asked.to, asked.action, asked.deadline_ms)
         self._catchup = None
         self._watch()
 

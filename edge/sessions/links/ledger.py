@@ -225,6 +225,11 @@ class Ledger:
         self._h = self._h_told = None
 
     @property
+    def drafted(self) -> Sequence[Stanza]:
+        """Stanzas that wait for the next flush."""
+        return [draft.outgoing.stanza for draft in self._drafts]
+
+    @property
     def idle(self) -> bool:
         """Everything is durable."""
         return not (self._flying or self._repeat or self._pending())

@@ -84,7 +84,7 @@ class Link:
         self.mailbox = LinkMailbox(self)
         self._arriving: asyncio.Task[None] | None = None
         self._arrival: Arrival | None = None
-        self._confirmations: list[Future[None]] = []
+        self._confirmations: list[tuple[Future[None], bool]] = []
         self._credentials: Future[Credentials] | None = None
         self._asked = 0
         self._until_room = False
@@ -158,14 +158,15 @@ class Link:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
-    async def confirmed(self) -> None:
+    async def confirmed(self, *, leaving: bool = False) -> None:
         """Everything is durable, the link is still ours, and Redis has it. A server must not be bothered before: the
-        connection may have broken because another edge has taken the link over."""
+        connection may have broken because another edge has taken the link over; and what was heard and found no room
+        must find it first, or it would be heard again. `leaving`: that may wait, for the next owner hears it."""
         if self.just_read:
             self.just_read = False
             return
         done: Future[None] = self.services.loop.create_future()
-        self._confirmations.append(done)
+        self._confirmations.append((done, leaving))
         if self.ledger.idle or self.ledger.full:
             self.ledger.verify()
         else:
@@ -312,8 +313,10 @@ class Link:
         self.mailbox.announce()
         if ledger.idle or ledger.full:
             confirmations, self._confirmations = self._confirmations, []
-            for done in confirmations:
-                if not done.done():
+            for done, leaving in confirmations:
+                if not ledger.idle and not leaving:
+                    self._confirmations.append((done, leaving))
+                elif not done.done():
                     done.set_result(None)
         if ledger.idle:
             self._log_out_when_written()
@@ -467,7 +470,7 @@ class Link:
         self.hearing.stop()
         self.wire.abort()
         self._stop_arriving()
-        for done in self._confirmations:
+        for done, _ in self._confirmations:
             done.cancel()
         self.services.house.lost(self)
 
@@ -478,7 +481,7 @@ class Link:
         self._stop_arriving()
         try:
             async with asyncio.timeout(GIVE_AWAY_S):
-                await self.confirmed()
+                await self.confirmed(leaving=True)
                 await self._all_acknowledged()
         except TimeoutError:
             _log.info("link %s: given away before everything was acknowledged", self.id)
@@ -486,7 +489,7 @@ class Link:
         self.wire.stop_reading()
         try:
             async with asyncio.timeout(GIVE_AWAY_S):
-                await self.confirmed()
+                await self.confirmed(leaving=True)
         except TimeoutError:
             raise StoreError(f"link {self.id}: Redis does not take what it has heard") from None
         if self.gone:

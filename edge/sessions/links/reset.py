@@ -47,8 +47,8 @@ def sort_out(unacked: Sequence[Stanza], base: int, h: int | None, written: int, 
             continue
         if index >= written:
             again.append(stanza)  # nobody has seen it: as good as new
-        elif (name := _NAME.match(stanza.raw)) is None or name[1] != b"message":
-            if name is None or name[1] != b"iq":
+        elif not _is(b"message", stanza):
+            if not _is(b"iq", stanza):
                 dropped.append(stanza.action_id)
         elif certain:
             again.append(Stanza(delayed(stanza.raw, stamp(stanza.at), jid), stanza.at, stanza.action_id))
@@ -62,11 +62,14 @@ def said_again(unacked: Iterable[Stanza], written: int, domain: str) -> tuple[by
     """A component's, for its next stream. Messages among the first `written` may come twice, and say when they were
     meant."""
     return tuple(
-        delayed(stanza.raw, stamp(stanza.at), domain)
-        if index < written and stanza.raw.startswith(b"<message")
-        else stanza.raw
+        delayed(stanza.raw, stamp(stanza.at), domain) if index < written and _is(b"message", stanza) else stanza.raw
         for index, stanza in enumerate(unacked)
     )
+
+
+def _is(name: bytes, stanza: Stanza) -> bool:
+    found = _NAME.match(stanza.raw)
+    return found is not None and found[1] == name
 
 
 def stamp(wall_ms: int) -> str:

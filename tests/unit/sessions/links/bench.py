@@ -1,4 +1,5 @@
-"""A ledger under test: over a real Redis, with a keeper that believes nothing, and answers that can get lost."""
+"""Links under test on a real Redis: a ledger with a keeper that believes nothing, answers that can get lost, a socket
+in memory."""
 
 from __future__ import annotations
 
@@ -51,6 +52,33 @@ class LossyLinks:
 async def _lose(answer: Future[Any]) -> None:
     await answer
     raise StoreUnavailable("its answer was lost")
+
+
+class Transport:
+    """A socket in memory: what was written, and whether it is read."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.reading = True
+        self.end = ""
+
+    def write(self, data: bytes) -> None:
+        assert not self.end
+        self.written += data
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+    def close(self) -> None:
+        self.end = self.end or "closed"
+
+    def abort(self) -> None:
+        self.end = self.end or "aborted"
 
 
 class Bench:
@@ -130,7 +158,7 @@ class Bench:
 
 def comparable(row: LinkRow) -> dict[str, Any]:
     """What a ledger knows of it."""
-    return {name: getattr(row, name) for name in LinkRow.__slots__ if not name.endswith("_bytes")}
+    return {name: getattr(row, name) for name in vars(LinkRow)["__slots__"] if not name.endswith("_bytes")}
 
 
 async def bench(edge: Edge, client: redis.Redis, bounds: LinkBounds | None = None) -> Bench:

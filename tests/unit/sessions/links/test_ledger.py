@@ -579,7 +579,7 @@ async def live(desk: Bench, steps: list[str], fates: list[str]) -> None:
     """Any steps, with any answers lost; at the end everything is durable, and was told once and in order."""
     left = list(fates)
     desk.links.fate = lambda name: left.pop() if left else ""
-    ledger, h, sent = desk.ledger, 0, 0
+    ledger, h, sent, named = desk.ledger, 0, 0, 0
     for number, step in enumerate(steps, 1):
         match step:
             case "hear":
@@ -588,9 +588,10 @@ async def live(desk: Bench, steps: list[str], fates: list[str]) -> None:
                 ledger.heard(h)
             case "send":
                 sent += 1
+                named = sent
                 desk.send(b"<m%d/>" % sent, f"a-{sent}")
-            case "repeat" if sent:
-                desk.send(b"<m%d/>" % sent, f"a-{sent}")
+            case "repeat" if named:
+                desk.send(b"<m%d/>" % named, f"a-{named}")
             case "answer":
                 taken = ledger.backlog.take(2, 10_000)
                 ledger.change_state({f"k{number % 3}": number}, (f"k{(number + 1) % 3}",))

@@ -25,7 +25,7 @@ from edge.wheel import Alarm
 from tests.support.waiting import wait_until
 from tests.unit.protocol.xmpp import streams as say
 from tests.unit.protocol.xmpp.streams import PLAIN, SAVED, SCRAM_NONCE
-from tests.unit.sessions.links.bench import Bench
+from tests.unit.sessions.links.bench import Bench, Transport
 from tests.unit.store.conftest import Edge, OpenEdge
 from tests.unit.store.some_links import begin, state
 
@@ -35,33 +35,6 @@ OpenLink = Callable[..., Awaitable["OnWire"]]
 
 def ack(h: int) -> bytes:
     return b"<a xmlns='urn:xmpp:sm:3' h='%d'/>" % h
-
-
-class Transport:
-    """A socket in memory: what was written, and whether it is read."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.reading = True
-        self.end = ""
-
-    def write(self, data: bytes) -> None:
-        assert not self.end
-        self.written += data
-
-    def pause_reading(self) -> None:
-        assert self.reading
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        assert not self.reading
-        self.reading = True
-
-    def close(self) -> None:
-        self.end = self.end or "closed"
-
-    def abort(self) -> None:
-        self.end = self.end or "aborted"
 
 
 class OnWire(Bench):
