@@ -301,6 +301,12 @@ class Held:
         """How many events of a type each link has told of."""
         return {number: len(self.notes.of(type, link_id(number))) for number in numbers}
 
+    def stanzas_counted(self, number: int) -> int:
+        """How many stanzas the link has counted as received, as its owner keeps it."""
+        with self.redis.client() as client:
+            counted: Any = client.hget(Keys().link(link_id(number))[0], "h_in")
+        return int(counted or 0)
+
     async def has_heard(self, number: int, bodies: Sequence[str]) -> None:
         """Wait until the link has told of all these messages; and it tells of no others, in this order."""
         link = link_id(number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,17 +11,28 @@ from typing import Self
 
 from tests.scenarios.xmpp.holding import MANY_S, Held, full_jid, link_id
 from tests.support.waiting import wait_until
+from tests.support.xmpp import Ejabberd
 from tests.support.xmpp_peer import Peer
 
-HANDOVER_MS = 2_000
 OPEN = 4
 """Messages to a link that may be unanswered. Contacts wait past it: here servers' queues are not tested."""
+EVERYTHING = {"carbons": False, "stanzas": ["message", "presence", "iq"], "coalesce": []}
+"""Options of links whose events are as many as the stanzas they were sent."""
+
+SETTINGS = {"silence_s": 5}
+"""Of ``[[xmpp]]``: ask a silent server soon whether it is there. To a client that is not active (a link without clients)
+Prosody 0.12 sometimes forgets to write the last stanza, until it hears something."""
 
 
 class Traffic:
     """Rounds over all links while the block runs: a contact says something to each, which the link answers, and now and
-    then something that it passes on to another link. `rate`: messages a second of all contacts together. At the block's
-    end all of it is checked."""
+    then something that it passes on to another link. `rate`: messages a second of all contacts together.
+
+    At the block's end all of it is checked: what was said was told once and in order for each pair, and whatever the
+    server has counted as sent to a link was told to the backend. Links need the options `EVERYTHING`. One thing is
+    forgiven: ejabberd 23.01 loses what it is just handing out when a session is resumed (to any client: it is never
+    sent), about one message in a hundred resumes under traffic.
+    """
 
     def __init__(self, here: Held, contacts: Sequence[Peer], links: Sequence[int], rate: float = 60) -> None:
         self._here, self._contacts, self._links = here, contacts, links
@@ -30,10 +40,11 @@ class Traffic:
         self._said: dict[int, list[str]] = {number: [] for number in links}
         """To each link, by its contact."""
         self._echoes: dict[int, list[str]] = {number: [] for number in links}
-        """What each link owes to its contact."""
+        """What each link owes to its contact for that."""
         self._passed: dict[tuple[int, int], list[str]] = defaultdict(list)
         """What the first link owes to the second."""
         self._answered: dict[int, int] = dict.fromkeys(links, 0)
+        """How many of its echoes have come, or were overtaken."""
         self._heard = [0] * len(contacts)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None]
@@ -50,61 +61,63 @@ class Traffic:
         if error is None:
             await self._finish()
 
-    def contact_of(self, number: int) -> Peer:
-        return self._contacts[number % len(self._contacts)]
-
-    async def flows(self, answers: int = 1) -> None:
-        """Return when each link has answered so often from now on."""
-        goal = {number: count + answers for number, count in self._answered.items()}
-        await self._until(goal, f"each link has answered {answers} times more")
-
-    async def _finish(self) -> None:
-        """Wait until all is answered, and check everything."""
-        await self._until({number: len(owed) for number, owed in self._echoes.items()}, "everything is answered")
-        try:
-            await wait_until(lambda: not self._missing(), "all that links passed on has come", MANY_S)
-        except AssertionError as error:
-            error.add_note(f"missing: {sorted(self._missing())}")
-            raise
-        self._check()
-
-    def _check(self) -> None:
-        """Each word that was said came once, and in order for each pair."""
-        passed: dict[int, list[str]] = defaultdict(list)
-        for tag in self._all_passed():
-            passed[_target(tag)].append(tag)
-        for number in self._links:
-            told = self._here.notes.bodies(link_id(number))
-            said = set(self._said[number])
-            self._check_order(number, self._said[number])
-            assert sorted(body for body in told if body not in said) == sorted(passed[number])
-            heard = [body for body in self.contact_of(number).bodies if body.startswith(f"{number}-")]
-            assert heard == self._echoes[number]
-        for (_, target), tags in self._passed.items():
-            self._check_order(target, tags)
-
-    def _check_order(self, number: int, said: list[str]) -> None:
-        """These came to a link once each, in order.
-
-        Only what comes to ejabberd just when it hands a session from one connection to the next may change places: what
-        was on its way to the old connection's process is sent on from there, behind what goes to the new one's.
-        """
-        messages = self._here.notes.of("message", link_id(number))
-        told = [each for each in messages if each.body in set(said)]
-        bodies = [str(each.body) for each in told]
-        if bodies == said or self._here.server.kind != "ejabberd":
-            assert bodies == said
-            return
-        assert sorted(bodies) == sorted(said)
-        resumed = self._here.notes.of("resumed", link_id(number))
-        places = {body: place for place, body in enumerate(said)}
-        for one, other in itertools.pairwise(told):
-            if places[str(one.body)] > places[str(other.body)]:
-                assert any(0 <= other.fields["at"] - each.fields["at"] < HANDOVER_MS for each in resumed), bodies
-
     @property
     def said(self) -> int:
         return sum(map(len, self._said.values()))
+
+    async def flows(self, answers: int = 1) -> None:
+        """Return when each link has answered so often from now on."""
+        goal = {number: len(self._echoes[number]) + answers for number in self._links}
+        await self._until(goal, f"each link has answered {answers} times more")
+
+    # ------------------------------------------------------------------ talking
+
+    async def _talk(self) -> None:
+        turn = 0
+        while not self._stop.is_set():
+            self._count_answers()
+            for number in self._links:
+                if len(self._echoes[number]) - self._answered[number] < OPEN:
+                    self._ask(number, turn)
+                with contextlib.suppress(TimeoutError):  # the load that a test chose, not a wait for anything
+                    await asyncio.wait_for(self._stop.wait(), self._pause_s)
+                if self._stop.is_set():
+                    return
+            turn += 1
+
+    def _ask(self, number: int, turn: int) -> None:
+        if turn % 3 == 1:  # every third time to another link too
+            others = len(self._links) - 1
+            target = self._links[(self._links.index(number) + 1 + turn % others) % len(self._links)]
+            self._pass(number, target, f"{number}>{target}-{turn}")
+        self._echo(number, f"{number}-{turn}")
+
+    def _echo(self, number: int, tag: str) -> None:
+        self._echoes[number].append(tag)
+        self._say(number, f"echo {tag}")
+
+    def _pass(self, number: int, target: int, tag: str) -> None:
+        self._passed[number, target].append(tag)
+        self._say(number, f"pass {full_jid(target)} {tag}")
+
+    def _say(self, number: int, body: str) -> None:
+        self._said[number].append(body)
+        self._contact_of(number).say(full_jid(number), body)
+
+    def _contact_of(self, number: int) -> Peer:
+        return self._contacts[number % len(self._contacts)]
+
+    # ------------------------------------------------------------------ answers
+
+    def _count_answers(self) -> None:
+        for place, contact in enumerate(self._contacts):
+            news = contact.messages[self._heard[place] :]
+            self._heard[place] += len(news)
+            for message in news:
+                tag = str(message["body"])
+                number = tag.partition("-")[0]
+                if number.isdigit():
+                    self._answered[int(number)] = self._echoes[int(number)].index(tag) + 1
 
     async def _until(self, goal: dict[int, int], why: str) -> None:
         def met() -> bool:
@@ -121,52 +134,56 @@ class Traffic:
             )
             raise
 
-    async def _talk(self) -> None:
-        turn = 0
-        while not self._stop.is_set():
-            self._count_answers()
-            for number in self._links:
-                if len(self._echoes[number]) - self._answered[number] < OPEN:
-                    self._say(number, turn)
-                with contextlib.suppress(TimeoutError):  # the load that a test chose, not a wait for anything
-                    await asyncio.wait_for(self._stop.wait(), self._pause_s)
-                if self._stop.is_set():
-                    return
-            turn += 1
+    # ------------------------------------------------------------------ checking
 
-    def _say(self, number: int, turn: int) -> None:
-        contact = self.contact_of(number)
-        self._echoes[number].append(f"{number}-{turn}")
-        bodies = [f"echo {number}-{turn}"]
-        if turn % 3 == 1:  # every third time to another link too
-            others = len(self._links) - 1
-            target = self._links[(self._links.index(number) + 1 + turn % others) % len(self._links)]
-            tag = f"{number}>{target}-{turn}"
-            self._passed[number, target].append(tag)
-            bodies.insert(0, f"pass {full_jid(target)} {tag}")
-        for body in bodies:
-            contact.say(full_jid(number), body)
-            self._said[number].append(body)
+    async def _finish(self) -> None:
+        """Say a last word on every way: when it has come, nothing that was said before is still on its way."""
+        for number, target in list(self._passed):
+            self._pass(number, target, f"{number}>{target}-end")
+        for number in self._links:
+            self._echo(number, f"{number}-end")
+        await self._until({number: len(echoes) for number, echoes in self._echoes.items()}, "all last words are echoed")
+        last = {tags[-1] for tags in self._passed.values()}
+        bodies: set[str | None] = set()
 
-    def _count_answers(self) -> None:
-        for place, contact in enumerate(self._contacts):
-            news = contact.messages[self._heard[place] :]
-            self._heard[place] += len(news)
-            for message in news:
-                number = str(message["body"]).partition("-")[0]
-                if number.isdigit():
-                    self._answered[int(number)] += 1
+        def all_told() -> bool:
+            bodies.update(told.body for told in self._here.notes.all("message"))
+            return last <= bodies
 
-    def _all_passed(self) -> list[str]:
-        return [tag for tags in self._passed.values() for tag in tags]
+        await wait_until(all_told, "all last words were passed on", MANY_S)
+        lost = [body for number in self._links for body in self._check_link(number)]
+        assert len(lost) <= self._forgiven(), f"{len(lost)} of {self.said} messages are lost: {lost[:20]}"
 
-    def _missing(self) -> set[str]:
-        """What was passed on and has not come."""
-        return set(self._all_passed()) - {str(told.body) for told in self._here.notes.all("message")}
+    def _check_link(self, number: int) -> list[str]:
+        """What was said to the link is told once and in order; returns what is not."""
+        link = link_id(number)
+        told = self._here.notes.bodies(link)
+        heard = set(told)
+        lost = _check(told, self._said[number])
+        # Whatever the backend was told to do is done.
+        echoes = [tag for tag in self._echoes[number] if f"echo {tag}" in heard]
+        mine = set(self._echoes[number])
+        assert [body for body in self._contact_of(number).bodies if body in mine] == echoes
+        for (source, target), tags in self._passed.items():
+            if target == number:
+                ordered = set(self._here.notes.bodies(link_id(source)))
+                sent = [tag for tag in tags if f"pass {full_jid(target)} {tag}" in ordered]
+                lost += _check(told, sent)
+        assert len(heard) == len(told), "something came twice"
+        # Whatever the server has sent is told.
+        events = [len(self._here.notes.of(kind, link)) for kind in ("message", "presence", "iq")]
+        assert self._here.stanzas_counted(number) == sum(events)
+        return lost
+
+    def _forgiven(self) -> int:
+        return len(self._here.notes.all("resumed")) if isinstance(self._here.server, Ejabberd) else 0
 
 
-def _target(tag: str) -> int:
-    return int(tag.partition(">")[2].partition("-")[0])
+def _check(told: Sequence[str], said: Sequence[str]) -> list[str]:
+    """All of what was said that is told is told once, in this order; returns what is not told."""
+    wanted, heard = set(said), set(told)
+    assert [body for body in told if body in wanted] == [body for body in said if body in heard]
+    return [body for body in said if body not in heard]
 
 
 class Watch:
