@@ -95,6 +95,8 @@ class SessionInfo:
     channels: Sequence[str]
     timers: Sequence[TimerInfo]
     pinned: str | None = None
+    link: Mapping[str, Any] | None = None
+    """Of an XMPP link: `jid`, `phase`, `resumable`, `attached`, `waiting` (events), `unacked` (stanzas)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,4 +249,5 @@ def _session(body: Any) -> SessionInfo:
         channels=body["channels"],
         timers=[TimerInfo(each["name"], each["due"], each["data"]) for each in body["timers"]],
         pinned=body.get("pinned"),
+        link=body.get("link"),
     )

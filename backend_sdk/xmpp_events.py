@@ -3,7 +3,8 @@
 
 Every event has, beside `id`, `at` and `attempt`, the link's address `jid` (full once the server has given one) and
 `seq`, which counts the link's events. `xml` is the stanza itself, byte for byte; it stood in a stream whose default
-namespace is ``jabber:client``, which a parser has to be told. `stanza` shows its usual fields.
+namespace is ``jabber:client`` (of a component, ``jabber:component:accept``), which a parser has to be told. `stanza`
+shows its usual fields.
 
 Source: edge/protocol/callbacks/SPEC.md, "Events of links".
 """

@@ -1,6 +1,7 @@
 """Identifiers: short, URL-safe, unguessable.
 
-A session id is 16 characters of URL-safe base64 (96 random bits), an edge id names host, worker and boot.
+A session id is 16 characters of URL-safe base64 (96 random bits), as is a stanza's; an edge id names host, worker and
+boot.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ import socket
 
 def new_session_id() -> str:
     """96 random bits, 16 characters. Never contains ``:``, so that ``<session>:<n>`` splits on the last colon."""
+    return secrets.token_urlsafe(12)
+
+
+def new_stanza_id() -> str:
+    """For a message that its sender gave none: 96 random bits, 16 characters."""
     return secrets.token_urlsafe(12)
 
 

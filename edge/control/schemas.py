@@ -99,7 +99,19 @@ SCHEMAS: Mapping[str, Schema] = {
             "version": WHOLE,
             "channels": _list(TEXT),
             "timers": _list(_map("", {"name": TEXT, "due": WHOLE, "data": {}})),
+            "link": _map(
+                "Of an XMPP link: events that wait for its backend, and stanzas that its server has not acknowledged.",
+                {
+                    "jid": TEXT,
+                    "phase": TEXT,
+                    "resumable": YES_NO,
+                    "attached": _list(TEXT),
+                    "waiting": WHOLE,
+                    "unacked": WHOLE,
+                },
+            ),
         },
+        optional=["link"],
     ),
     "Sessions": _map("Sessions of one user, over all edges.", {"sessions": _list(_ref("Session"))}),
     "Order": _map(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol, cast
 
 from edge.errors import HoldfastError
+from edge.protocol.xmpp.component import ComponentStream
 from edge.protocol.xmpp.credentials import ScramKeys
 from edge.protocol.xmpp.sasl import KeysNeeded, derive_keys
 from edge.protocol.xmpp.stream_facts import Fact, Stream, StreamFailed, TlsWanted
@@ -42,7 +43,7 @@ class LinkConnection(asyncio.Protocol):
     """See the module's docstring. Made by the dialer's factory; `begin` starts the stream."""
 
     __slots__ = (
-        "_alarm", "_context", "_domain", "_listener", "_loop", "_password", "_paused", "_tasks", "_transport",
+        "_alarm", "_context", "_domain", "_listener", "_live", "_loop", "_password", "_paused", "_tasks", "_transport",
         "_wake_at", "_wheel", "_writing", "stream",
     )  # fmt: skip
 
@@ -56,6 +57,7 @@ class LinkConnection(asyncio.Protocol):
         self._password: str | None = None
         self._alarm: Alarm | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._live = False
         self._paused = False
         self._writing = False
         self._wake_at = float("inf")
@@ -114,6 +116,17 @@ class LinkConnection(asyncio.Protocol):
     def paused(self) -> bool:
         return self._paused
 
+    def finish(self) -> bool:
+        """A component's: end its stream, and hear what the server had to say before it knew. `cut` follows. False: it
+        is none, or cannot be heard now."""
+        stream = self.stream
+        if not isinstance(stream, ComponentStream) or not stream.live or self._paused:
+            return False
+        stream.finish(self._loop.time())
+        self.flush()
+        self._watch()
+        return True
+
     def leave(self) -> None:
         """Close the connection behind what was written, without another word to the listener. Without `stream.close`
         before it the session stays at the server, to be resumed."""
@@ -159,8 +172,10 @@ class LinkConnection(asyncio.Protocol):
         self.flush()
         if self.stream.over:
             self._gone("the stream is over")
-        elif self.stream.live:
+        elif self.stream.live and not self._live:
+            self._live = True
             self._context = self._password = None
+            self._watch()  # silence may be noticed sooner than a negotiation that takes too long
 
     def _do(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)

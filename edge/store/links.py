@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from asyncio import Future
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from edge.errors import FenceRefused, StoreError, StoreRefused
 from edge.store import link_rows
@@ -54,6 +54,7 @@ from edge.store.sessions import nothing
 from edge.store.wire import Reply
 
 Decode = Callable[[Reply], Any]
+T = TypeVar("T")
 PARKED_S = 7 * 86_400
 
 
@@ -157,14 +158,15 @@ class Links:
         if action is not None:
             names.append(keys.link_action(link, action.id))
         token = (action or Action("")).token
-        await self._list(by, link)
-        begun: Begun = await self._router.call(
+        listed = await self._listed(by, link)
+        written: Future[Begun] = self._router.call(
             LINK_CONNECT,
             names,
             (by, token, *fields),
             lambda reply: Begun(link_rows.from_stored(link, reply[1]), reply[0] == 1),
             repeatable=True,
         )
+        begun = await _last(listed, written)
         if begun.row is None or begun.row.owner != by:
             await self._unlist(by, link)
         return begun
@@ -181,15 +183,16 @@ class Links:
     async def _claim(self, link: str, by: str, dead: str, freed: Freed | None) -> HeldLink:
         """List first, row second, the lists it was found on last."""
         row, _, unacked, iqs = self._keys.link(link)
-        await self._list(by, link)
+        listed = await self._listed(by, link)
+        claimed: Future[tuple[str, HeldLink]] = self._router.call(
+            LINK_CLAIM,
+            (row, unacked, iqs),
+            (by, dead, ROW_VERSION),
+            lambda reply: (reply[0].decode(), link_rows.held(link, reply[1:])),
+            repeatable=True,
+        )
         try:
-            before, held = await self._router.call(
-                LINK_CLAIM,
-                (row, unacked, iqs),
-                (by, dead, ROW_VERSION),
-                lambda reply: (reply[0].decode(), link_rows.held(link, reply[1:])),
-                repeatable=True,
-            )
+            before, held = await _last(listed, claimed)
         except StoreRefused:
             await self._unlist(by, link)
             raise
@@ -200,7 +203,6 @@ class Links:
             await self._unlist(other, link)
         if freed is not None:
             await self._unfree(freed)
-        assert isinstance(held, HeldLink)
         return held
 
     async def _tidy(self, link: str, by: str, dead: str, freed: Freed | None) -> None:
@@ -291,6 +293,14 @@ class Links:
         names = (keys.edges, keys.claims, keys.buried)
         return self._router.call(CONDEMN, names, (edge, by, grace_ms), bool, repeatable=True)
 
+    async def _listed(self, edge: str, link: str) -> Future[None]:
+        """On its way to the list. One server takes what comes behind it in order, so there is no need to wait; in a
+        cluster list and row are not in one place."""
+        listed = self._list(edge, link)
+        if self._router.address.kind == "cluster":
+            await listed
+        return listed
+
     def _list(self, edge: str, link: str) -> Future[None]:
         key = self._keys.links_of(edge)
         return self._router.send(("SADD", key, link), key, nothing, repeatable=True)
@@ -319,7 +329,7 @@ def _freed(entry: bytes) -> Freed:
     return Freed(link, int(fence))
 
 
-async def _last(first: Future[Any], second: Future[Restored]) -> Restored:
+async def _last(first: Future[Any], second: Future[T]) -> T:
     """The result of the second, when both have ended; the first error otherwise, and none is left unread."""
     outcomes = await asyncio.gather(first, second, return_exceptions=True)
     for outcome in outcomes:

@@ -170,7 +170,7 @@ class WaitingEvent:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class LinkRow:
     """A link as the store knows it. `owner` is an edge's id, or empty: released, free for anybody."""
 

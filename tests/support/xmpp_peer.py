@@ -27,6 +27,8 @@ class Peer:
         self.client.register_plugin("xep_0199")
         self.client.enable_starttls, self.client.enable_direct_tls = not direct_tls, direct_tls
         self.messages: list[Any] = []
+        self.bounced: list[str] = []
+        """Ids of messages that came back."""
         self.presences: list[tuple[str, str]] = []
         """Of others: full JID and type, ``available`` or the value of ``show``."""
         self.failures: list[str] = []
@@ -37,6 +39,7 @@ class Peer:
         hear = self.client.add_event_handler
         hear("session_start", self._started)
         hear("message", self.messages.append)
+        hear("message_error", lambda message: self.bounced.append(str(message["id"])))
         hear("presence", self._saw)
         hear("failed_auth", lambda failure: self.failures.append(str(failure["condition"])))
         hear("connection_failed", lambda error: self.failures.append(str(error)))

@@ -6,7 +6,7 @@ its two rules hold here too. What differs is what the wire lacks. There is no TL
 acknowledged is in the next stream's plan, and is sent again (`ComponentPlan.unacked`). And there is no XEP-0198:
 
 - What comes is counted for the caller's sake alone; `ack` is not told to anybody. What was on the way when a connection
-  broke, the server has lost.
+  broke, the server has lost. Who leaves of its own will calls `finish`, and hears it.
 - What is sent is acknowledged by pings (XEP-0199), sent behind it, one at a time. A server handles the stanzas of a
   stream in order, so once a ping has come to its end, all before it is handled. Any end will do: a result, an error, or
   the ping itself. The component pings its own domain, and Prosody and ejabberd both pass that back to where it came
@@ -79,8 +79,8 @@ class ComponentStream:
     """A component's stream from its first byte to its last."""
 
     __slots__ = (
-        "_acks", "_asked_at", "_deadline", "_facts", "_framer", "_heard_at", "_management", "_mark", "_out", "_phase",
-        "_ping", "_pings", "_plan", "_probed", "_target", "_token", "_written",
+        "_acks", "_asked_at", "_deadline", "_facts", "_finishing", "_framer", "_heard_at", "_management", "_mark",
+        "_out", "_phase", "_ping", "_pings", "_plan", "_probed", "_target", "_token", "_written",
     )  # fmt: skip
 
     def __init__(self, plan: ComponentPlan, now: float) -> None:
@@ -88,6 +88,8 @@ class ComponentStream:
         self._target = plan.ack_from or plan.domain
         self._framer = Framer(plan.limits)
         self._phase = Phase.HEADER
+        self._finishing = False
+        """We have ended our side, and the server not yet its own."""
         self._out = phrases.component_header(plan.domain)
         self._facts: list[Fact] = []
         self._management: StreamManagement | None = None
@@ -118,7 +120,7 @@ class ComponentStream:
     @property
     def live(self) -> bool:
         """Stanzas may be sent."""
-        return self._phase is Phase.LIVE
+        return self._phase is Phase.LIVE and not self._finishing
 
     @property
     def over(self) -> bool:
@@ -189,10 +191,18 @@ class ComponentStream:
         """There is nothing to resume."""
         return None
 
+    def finish(self, now: float) -> None:
+        """End the stream as `close` does, and hear what the server had to say before it knew: it ends the stream in its
+        turn (RFC 6120 §4.4), or has `answer_s` for it. Only while `live`."""
+        assert self.live
+        self._out += phrases.CLOSE
+        self._finishing = True
+        self._deadline = now + self._plan.answer_s
+
     def close(self) -> None:
         """End the stream: the server takes the domain for unavailable."""
         if not self.over:
-            self._out += phrases.CLOSE
+            self._out += b"" if self._finishing else phrases.CLOSE
             self._end()
 
     def wake_at(self) -> float | None:
@@ -222,7 +232,7 @@ class ComponentStream:
         if at is None or now < at:
             return []
         if not self.live:
-            return self._time_out(f"waited for {self._phase.value}")
+            return self._time_out(f"waited for {'its end' if self._finishing else self._phase.value}")
         if self._unstamped:
             self._asked_at = now
             return []
@@ -345,7 +355,7 @@ class ComponentStream:
 
     def _ask_for_rest(self) -> None:
         assert self._management is not None
-        if self._mark is None and self._management.waiting:
+        if not self._finishing and self._mark is None and self._management.waiting:
             self._ask_anew()
 
     def _ask_anew(self) -> None:

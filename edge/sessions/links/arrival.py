@@ -23,6 +23,7 @@ from edge.protocol.xmpp.negotiation import Tls
 from edge.protocol.xmpp.stream import XmppStream
 from edge.protocol.xmpp.stream_facts import ComponentPlan, Stream, StreamPlan
 from edge.protocol.xmpp.stream_management import MODULUS, SavedStream
+from edge.sessions.links.reset import said_again
 
 if TYPE_CHECKING:
     from edge.sessions.links.link import Link
@@ -52,10 +53,14 @@ class Arrival:
         self._link = link
         self._failures = 0
         self._broken_resumes = 0
+        self._credentials_used: Credentials | None = None
 
     async def run(self) -> None:
         """Until the link is live, or nobody wants it to be."""
         link = self._link
+        if link.wire.failure.condition == "conflict":
+            # Somebody else has the domain. Taken back at once, it would be lost again, and so on.
+            await asyncio.sleep(link.services.random() * AGAIN_MOST_MS / 1_000)
         while link.phase is LinkPhase.CONNECTING:
             await link.confirmed()
             server = link.server
@@ -96,6 +101,7 @@ class Arrival:
         make_stream = self._stream(server, credentials, resuming=resuming)
         context = services.dialer.context(server) if server.tls == "starttls" else None
         password = credentials.password if isinstance(credentials, Account) else None
+        self._credentials_used = credentials
         outcome = link.wire.begin(connection, resuming=resuming)
         connection.begin(make_stream, link.wire, domain=server.domain, context=context, password=password)
         try:
@@ -115,7 +121,6 @@ class Arrival:
             if link.phase is LinkPhase.CONNECTING:
                 link.meters.link_logins["failed"].value += 1
             return link.phase is not LinkPhase.CONNECTING
-        self._remember(credentials)
         return True
 
     def _stream(
@@ -134,9 +139,9 @@ class Arrival:
         return ComponentPlan(
             domain=server.domain,
             secret=server.component_secret.value,
-            unacked=tuple(stanza.raw for stanza in ledger.unacked),
+            unacked=said_again(ledger.unacked, link.wire.written, link.domain),
             base=(ledger.out_n - len(ledger.unacked)) % MODULUS,
-            received=ledger.h_in,
+            received=ledger.heard_upto,
             negotiation_s=server.negotiation_s,
             silence_s=server.silence_s,
             answer_s=server.answer_s,
@@ -184,10 +189,10 @@ class Arrival:
             link.end("xmpp.auth_failed", "credentials-unreadable", "the edge cannot read the stored credentials")
             return None
 
-    def _remember(self, credentials: Credentials | None) -> None:
+    def remember(self) -> None:
         """Keep what makes the next login cheaper, and less secret: the keys made of the password; and once the server
         has taken them a second time, so that it salts passwords once and not anew each time, only them."""
-        link = self._link
+        link, credentials = self._link, self._credentials_used
         keys, mechanism = link.wire.keys, link.wire.mechanism
         link.services.house.pinned[link.domain] = mechanism
         if link.options.asks or not isinstance(credentials, Account):
@@ -199,7 +204,6 @@ class Arrival:
             kept = credentials.without_password()
         if kept is not credentials or link.services.vault.stale(link.ledger.base.credentials):
             link.ledger.save(credentials=link.services.vault.seal(link.id, kept))
-            link.pump()
 
 
 def credentials_for(jid: str, given: Credentials) -> Credentials:

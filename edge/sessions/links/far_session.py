@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edge.errors import WireError
 from edge.model.link_phases import LinkPhase
 from edge.protocol.xmpp.answers import ROSTER_QUERY
-from edge.protocol.xmpp.outgoing import iq_stanza, raw_stanza
+from edge.protocol.xmpp.outgoing import raw_stanza
 from edge.protocol.xmpp.stream_facts import Connected
 from edge.protocol.xmpp.stream_management import MODULUS
 from edge.sessions.links.hearing import INTERNAL_S, ROSTER
@@ -78,7 +78,9 @@ class FarSession:
         link, ledger, wire = self._link, self._link.ledger, self._link.wire
         row = ledger.base
         ledger.save(bound_jid=fact.jid, lost_at=0, phase=LinkPhase.LIVE.value)
-        link.hearing.session_lost()
+        link.bound(fact.jid)
+        unsaid = [*tuple(ledger.unacked)[wire.written :], *ledger.drafted]
+        link.hearing.session_lost({stanza.action_id for stanza in unsaid if stanza.action_id})
         base = (ledger.out_n - len(ledger.unacked)) % MODULUS
         h, reason = wire.lost_session
         remains = sort_out(tuple(ledger.unacked), base, h, wire.written, fact.jid)
@@ -106,7 +108,7 @@ class FarSession:
         if link.options.roster:
             id = link.hearing.next_id()
             entry = link.hearing.ask(id, None, ROSTER, INTERNAL_S)
-            link.send(iq_stanza("get", id, None, ROSTER_QUERY, link.sender).raw, ROSTER, entry)
+            link.send(f"<iq type='get' id='{id}'>{ROSTER_QUERY}</iq>".encode(), ROSTER, entry)
         if link.ledger.base.phase == CATCHING_UP:
             self._catch_up()
         else:
@@ -133,11 +135,13 @@ class FarSession:
     def _be_present(self) -> None:
         """Say again what was last said to everybody; without it a server gives no messages to a new session."""
         link = self._link
-        presence = link.ledger.base.presence.decode() or link.options.presence
-        if not presence:
+        if link.ledger.base.presence:
+            link.send(link.ledger.base.presence)
+            return
+        if not link.options.presence:
             return
         try:
-            stanza = raw_stanza(presence, link.sender, limits=link.limits, allowed=("presence",))
+            stanza = raw_stanza(link.options.presence, link.sender, limits=link.limits, allowed=("presence",))
         except WireError as error:
             text = f"on_connect.presence: {error}"
             link.tell("xmpp.send_failed", {"action_id": None, "reason": "invalid", "certain": True, "text": text})

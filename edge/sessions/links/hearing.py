@@ -7,6 +7,8 @@ session was lost (XEP-0313). What it wants sent it gives to the link, which make
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge.config import XmppSettings
@@ -18,6 +20,7 @@ from edge.protocol.xmpp.iq_table import IqTable, OpenIq
 from edge.protocol.xmpp.outgoing import iq_error, iq_result
 from edge.protocol.xmpp.stanza import (
     Message,
+    Presence,
     read_iq,
     read_message,
     read_presence,
@@ -81,6 +84,9 @@ class Hearing:
             self._archived(self._catchup, element)
             return
         message = read_message(element, link.account)
+        if link.is_component:
+            # It has no archive, and its server does not take away what says so (XEP-0359 §6).
+            message = replace(message, stanza_id=None)
         if message.stanza_id is not None:
             if self._seen is not None and message.stanza_id in self._seen:
                 return
@@ -112,7 +118,7 @@ class Hearing:
         link = self._link
         if "message" not in link.options.stanzas:
             return
-        key = replaces(message) if "chatstate" in link.options.coalesce else None
+        key = self._replaces(message) if "chatstate" in link.options.coalesce else None
         fields = {"stanza": stanza_form(message), "xml": _text(element), "replay": replay}
         link.tell("xmpp.message", fields, key=key, from_server=True)
 
@@ -121,8 +127,13 @@ class Hearing:
         if "presence" not in link.options.stanzas:
             return
         presence = read_presence(element, link.account)
-        key = replaces(presence) if "presence" in link.options.coalesce else None
+        key = self._replaces(presence) if "presence" in link.options.coalesce else None
         link.tell("xmpp.presence", {"stanza": stanza_form(presence), "xml": _text(element)}, key=key, from_server=True)
+
+    def _replaces(self, stanza: Message | Presence) -> Hashable | None:
+        """As `replaces`; at a component's domain there is more than one who may be told."""
+        key = replaces(stanza)
+        return (key, stanza.to) if key is not None and self._link.is_component else key
 
     def _iq(self, element: Element) -> None:
         kind = element.attributes.get("type")
@@ -218,14 +229,19 @@ class Hearing:
         self._catchup = Catchup(self._link.jid, self.next_id(), after, start)
         return self._read_on()
 
-    def session_lost(self) -> None:
-        """A new session: nothing that was asked in the old one will be answered, nor does anybody wait for us."""
+    def session_lost(self, unsaid: Collection[str]) -> None:
+        """A new session: nothing that was asked in the old one will be answered, nor does anybody wait for us. Requests
+        of the actions `unsaid` are yet to be sent, and go on."""
         for entry in tuple(self._link.ledger.iqs.values()):
+            ours = not entry.key.startswith(ASKED)
+            if ours and entry.action_id in unsaid:
+                continue
             self._link.ledger.answered(entry.key)
-            if not entry.key.startswith(ASKED) and not entry.action_id.startswith("!"):
+            if ours and not entry.action_id.startswith("!"):
                 self._tell_result(entry.action_id, ok=False, reason="session_lost")
-        if self._table is not None:
-            self._table.forget_all()
+        for asked in self._table.forget_all() if self._table is not None else ():
+            if asked.action in unsaid:
+                self._iqs().ask(asked.id, asked.to, asked.action, asked.deadline_ms)
         self._catchup = None
         self._watch()
 

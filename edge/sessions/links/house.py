@@ -63,9 +63,10 @@ class House:
 
     # -- beginning
 
-    async def connect(self, id: str, action: XmppConnect, handle: RouteHandle) -> Link | LinkRow:
-        """Begin link `id` for the backend of `handle`, unless there is one: the link, if it is here, else its row.
-        Raises Conflict when it cannot be begun, SessionGone for a repeated order whose link has ended, StoreError."""
+    async def connect(self, id: str, action: XmppConnect, handle: RouteHandle) -> tuple[Link | LinkRow, bool]:
+        """Begin link `id` for the backend of `handle`, unless there is one: the link, if it is here, else its row; and
+        whether it was begun. Raises Conflict when it cannot be begun, SessionGone for a repeated order whose link has
+        ended, StoreError."""
         services, shared = self.services, self.services.shared
         self._check(action)
         now = shared.clock.wall_ms()
@@ -92,10 +93,9 @@ class House:
         if begun.row is None:
             raise SessionGone(f"link {id} has ended since this order was carried out first")
         if begun.new and begun.row.owner == shared.edge_id and id not in self._links:
-            self._take_in(HeldLink(begun.row, (), ()), handle)
             _log.info("link %s: begun, for %s", id, action.jid)
-            return self._links[id]
-        return self._links.get(id) or begun.row
+            return self._take_in(HeldLink(begun.row, (), ()), handle), True
+        return self._links.get(id) or begun.row, False
 
     def _check(self, action: XmppConnect) -> None:
         domain = bare(action.jid).rpartition("@")[2]

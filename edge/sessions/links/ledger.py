@@ -114,6 +114,7 @@ class Ledger:
         "closed",
         "full",
         "h_in",
+        "heard_upto",
         "hold",
         "iqs",
         "last_mam_id",
@@ -124,7 +125,7 @@ class Ledger:
     )  # fmt: skip
 
     def __init__(self, held: HeldLink, store: LinkStore, clock: Clock, wheel: Wheel, keeper: Keeper) -> None:
-        row = held.row
+        row = replace(held.row)
         self._store, self._clock, self._wheel, self._keeper = store, clock, wheel, keeper
         self.base = row
         """Everything that is not kept in fields of their own, as last confirmed."""
@@ -132,6 +133,8 @@ class Ledger:
         self.backlog = Backlog(row.id, row.seq, row.done)
         self.h_in = row.h_in
         """Stanzas of the server that are durable, as a count of this stream."""
+        self.heard_upto = row.h_in
+        """Those that are dealt with, durable or not."""
         self.out_n = row.out_n
         """Stanzas of ours that are."""
         self.unacked: deque[Stanza] = deque(held.unacked)
@@ -162,7 +165,7 @@ class Ledger:
 
     def heard(self, h: int) -> None:
         """The server's stanzas up to `h` are dealt with, once the news is stored."""
-        self._h = h
+        self._h = self.heard_upto = h
 
     def accept(self, seq: int) -> None:
         """The backend has accepted the events up to `seq`."""
@@ -170,7 +173,7 @@ class Ledger:
 
     def save(self, **fields: Any) -> None:
         """Small state, as in `Save`; the picture has it at once."""
-        self.base = replace(self.base, **fields)
+        self._picture(fields)
         self._save.update(fields)
 
     def archived(self, id: str) -> None:
@@ -180,7 +183,7 @@ class Ledger:
     def save_result(self, **fields: Any) -> None:
         """Small state that an answer of the backend changes: written together with its stanzas, and with the event's
         being accepted."""
-        self.base = replace(self.base, **fields)
+        self._picture(fields)
         self._result_save.update(fields)
 
     def change_state(self, set: Mapping[str, Any], unset: Sequence[str]) -> None:
@@ -189,13 +192,9 @@ class Ledger:
         for key in unset:
             state.pop(key, None)
         version = self.base.state_version + 1
-        self.base = replace(self.base, state=state, state_version=version)
-        change = self._result_save
-        now_unset = {*change.get("state_unset", ()), *unset}.difference(set)
-        now_set = {**change.get("state_set", {}), **set}
-        change["state_set"] = {key: value for key, value in now_set.items() if key not in unset}
-        change["state_unset"] = tuple(now_unset)
-        change["state_version"] = version
+        self._picture({"state": state, "state_version": version})
+        change = {"state_set": set, "state_unset": unset, "state_version": version}
+        self._result_save = _merged(self._result_save, change)
 
     def ask(self, entry: IqEntry) -> None:
         """A request that waits for an answer."""
@@ -224,6 +223,11 @@ class Ledger:
         `then` is called nothing may be sent on the new one."""
         self._enabled = (make, then)
         self._h = self._h_told = None
+
+    @property
+    def drafted(self) -> Sequence[Stanza]:
+        """Stanzas that wait for the next flush."""
+        return [draft.outgoing.stanza for draft in self._drafts]
 
     @property
     def idle(self) -> bool:
@@ -267,10 +271,10 @@ class Ledger:
         if drafts:
             sending = Change(done=done, save=Save(**result_save) if result_save else None) if done else None
             if sending is None:
-                self._save.update(result_save)
+                self._save = _merged(self._save, result_save)
             receiving = self._change(0)
         else:
-            self._save.update(result_save)
+            self._save = _merged(self._save, result_save)
             receiving = self._change(done)
         if receiving is not None:
             steps.append(receiving)
@@ -320,8 +324,9 @@ class Ledger:
             # Not the events, but everything else must go on: above all what the backend has accepted.
             self.full = True
             self.backlog.put_back(news, replaced)
-            self._h = self._h if self._h is not None else h
-            self._save = {**fields, **self._save}
+            if self._h is None and self._enabled is None:
+                self._h = h
+            self._save = _merged(fields, self._save)
             self._iq_set, self._iq_done = [*iq_set, *self._iq_set], [*iq_done, *self._iq_done]
             self._done = max(self._done, done)
 
@@ -354,7 +359,7 @@ class Ledger:
             self._sending = []
             if change is not None:
                 self._done = max(self._done, change.done)
-                self._save.update(fields)
+                self._save = _merged(fields, self._save)
             for draft in drafts:
                 if draft.outgoing.iq is not None:
                     self.iqs.pop(draft.outgoing.iq.key, None)
@@ -366,7 +371,7 @@ class Ledger:
     def _step_enabled(self, make: Callable[[], NewStream], then: Callable[[], None]) -> _Step:
         self._enabled = None
         new = make()
-        news, _ = self.backlog.news()
+        news, replaced = self.backlog.news()
         fields, self._save = self._save, {}
         iq_done, self._iq_done = self._iq_done, []
         self._iq_set = []
@@ -375,6 +380,7 @@ class Ledger:
             first_seq=news[0][0] if news else 0,
             events=[to_stored(event) for _, event in news],
             urgent=True,
+            replace={seq: to_stored(event) for seq, event in replaced.items()} or None,
             save=Save(**fields) if fields else None,
             iq_done=iq_done,
         )
@@ -382,10 +388,11 @@ class Ledger:
 
         def enabled(_: object) -> None:
             self.hold = replace(hold, stream=hold.stream + 1)
-            self.base = replace(
-                self.base, stream=hold.stream + 1, sm_id=new.sm_id, sm_max_s=new.max_s, location=new.location
+            self._picture(
+                {"stream": hold.stream + 1, "sm_id": new.sm_id, "sm_max_s": new.max_s, "location": new.location}
             )
-            self.h_in, self.out_n = 0, len(new.resend)
+            self.h_in = self.heard_upto = 0
+            self.out_n = len(new.resend)
             self.unacked = deque(new.resend)
             self.backlog.stored(news)
             self._keeper.kept(None)
@@ -525,6 +532,11 @@ class Ledger:
             last_mam_id=self.last_mam_id,
         )
 
+    def _picture(self, fields: Mapping[str, Any]) -> None:
+        """In place: the row is this ledger's alone, and a copy of so many fields costs as much as a stanza."""
+        for name, value in fields.items():
+            setattr(self.base, name, value)
+
     def _held(self) -> HeldLink:
         return HeldLink(self.row(), tuple(self.unacked), tuple(self.iqs.values()))
 
@@ -539,6 +551,17 @@ class Ledger:
         count = (h - (self.out_n - len(self.unacked))) % MODULUS
         for _ in range(min(count, len(self.unacked)) if count < _HALF else 0):
             self.unacked.popleft()
+
+
+def _merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Small state (fields of `Save`) of two changes, one after the other."""
+    merged = {**earlier, **later}
+    if "state_version" in merged:
+        now_set, now_unset = later.get("state_set", {}), later.get("state_unset", ())
+        state = {**earlier.get("state_set", {}), **now_set}
+        merged["state_set"] = {key: value for key, value in state.items() if key not in now_unset}
+        merged["state_unset"] = tuple({*earlier.get("state_unset", ()), *now_unset}.difference(now_set))
+    return merged
 
 
 def _less(one: int, other: int) -> bool:

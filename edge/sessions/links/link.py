@@ -53,9 +53,9 @@ class Link:
     """See the module's docstring. Not thread-safe: everything happens on the loop's thread."""
 
     __slots__ = (
-        "_alarms", "_arriving", "_asked", "_confirmations", "_credentials", "_until_room", "far", "handle",
-        "hearing", "id", "leaving", "ledger", "limits", "mailbox", "meters", "moving", "options", "phase", "services",
-        "wire",
+        "_alarms", "_arrival", "_arriving", "_asked", "_confirmations", "_credentials", "_until_room", "account",
+        "domain", "far", "handle", "hearing", "id", "jid", "just_read", "leaving", "ledger", "limits", "mailbox",
+        "meters", "moving", "options", "phase", "services", "wire",
     )  # fmt: skip
 
     def __init__(self, held: HeldLink, services: LinkServices, handle: RouteHandle) -> None:
@@ -67,6 +67,11 @@ class Link:
         self.ledger = Ledger(held, shared.store.links, shared.clock, shared.wheel, self)
         self.options = LinkOptions.from_stored(held.row.connect)
         self.phase = _phase_of(held.row.phase)
+        self.domain = bare(held.row.jid).rpartition("@")[2]
+        self.jid = self.account = ""
+        self.bound(held.row.bound_jid or held.row.jid)
+        self.just_read = True
+        """Nobody can have changed the row since it was read."""
         self.leaving: tuple[str, str] | None = None
         """Log out as soon as everything is with the server: (reason, text)."""
         self.moving = False
@@ -78,7 +83,8 @@ class Link:
         self.hearing = Hearing(self)
         self.mailbox = LinkMailbox(self)
         self._arriving: asyncio.Task[None] | None = None
-        self._confirmations: list[Future[None]] = []
+        self._arrival: Arrival | None = None
+        self._confirmations: list[tuple[Future[None], bool]] = []
         self._credentials: Future[Credentials] | None = None
         self._asked = 0
         self._until_room = False
@@ -87,18 +93,9 @@ class Link:
 
     # -- what others ask
 
-    @property
-    def jid(self) -> str:
-        """Full once bound."""
-        return self.ledger.base.bound_jid or self.ledger.base.jid
-
-    @property
-    def account(self) -> str:
-        return bare(self.jid)
-
-    @property
-    def domain(self) -> str:
-        return bare(self.ledger.base.jid).rpartition("@")[2]
+    def bound(self, jid: str) -> None:
+        """The address of the link, full once the server has given one; `account`: without its resource."""
+        self.jid, self.account = jid, bare(jid)
 
     @property
     def server(self) -> XmppSettings | None:
@@ -143,12 +140,13 @@ class Link:
     def _go(self) -> None:
         """Get to the server, if nobody is at it already."""
         if self._arriving is None and self.phase is LinkPhase.CONNECTING and not self.moving:
-            self._arriving = self.services.loop.create_task(Arrival(self).run(), name=f"link {self.id}")
+            self._arrival = Arrival(self)
+            self._arriving = self.services.loop.create_task(self._arrival.run(), name=f"link {self.id}")
             self._arriving.add_done_callback(self._arrived)
 
     def _arrived(self, task: asyncio.Task[None]) -> None:
         if self._arriving is task:
-            self._arriving = None
+            self._arriving = self._arrival = None
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("link %s: connecting failed; trying again: %r", self.id, error, exc_info=error)
             self.after(5_000, self._go)
@@ -156,15 +154,19 @@ class Link:
             self._go()
 
     def _stop_arriving(self) -> None:
-        task, self._arriving = self._arriving, None
+        task, self._arriving, self._arrival = self._arriving, None, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
-    async def confirmed(self) -> None:
+    async def confirmed(self, *, leaving: bool = False) -> None:
         """Everything is durable, the link is still ours, and Redis has it. A server must not be bothered before: the
-        connection may have broken because another edge has taken the link over."""
+        connection may have broken because another edge has taken the link over; and what was heard and found no room
+        must find it first, or it would be heard again. `leaving`: that may wait, for the next owner hears it."""
+        if self.just_read:
+            self.just_read = False
+            return
         done: Future[None] = self.services.loop.create_future()
-        self._confirmations.append(done)
+        self._confirmations.append((done, leaving))
         if self.ledger.idle or self.ledger.full:
             self.ledger.verify()
         else:
@@ -177,6 +179,8 @@ class Link:
             return False
         self._cancel("cut")
         self._move(LinkFact.CAME_ALIVE)
+        if self._arrival is not None:
+            self._arrival.remember()
         self.meters.links_live.value += 1
         if self.leaving is not None:
             self.services.loop.call_soon(self._log_out_when_written)
@@ -193,7 +197,7 @@ class Link:
             _log.info("link %s: connection lost: %s %s", self.id, failure.condition, failure.text)
             if self.options.detached:
                 self._set("cut", round(DETACHED_S * 1_000), self._tell_cut)
-            if failure.condition == "conflict" and failure.by_server:
+            if failure.condition == "conflict" and failure.by_server and not self.is_component:
                 self._replaced(failure.text)
         elif self.phase is LinkPhase.CONNECTING:
             _log.warning("link %s: could not log in: %s %s", self.id, failure.condition, failure.text)
@@ -280,7 +284,7 @@ class Link:
     def tell_state(self) -> None:
         phase = self.phase
         fields = {
-            "phase": "lost" if phase is LinkPhase.CONNECTING and self.ledger.base.stream else phase.value,
+            "phase": "lost" if phase is LinkPhase.CONNECTING and self.ledger.base.bound_jid else phase.value,
             "resumable": bool(self.ledger.base.sm_id),
             "attached": list(self.ledger.base.attached),
             "waiting": self.ledger.backlog.waiting,
@@ -309,8 +313,10 @@ class Link:
         self.mailbox.announce()
         if ledger.idle or ledger.full:
             confirmations, self._confirmations = self._confirmations, []
-            for done in confirmations:
-                if not done.done():
+            for done, leaving in confirmations:
+                if not ledger.idle and not leaving:
+                    self._confirmations.append((done, leaving))
+                elif not done.done():
                     done.set_result(None)
         if ledger.idle:
             self._log_out_when_written()
@@ -371,10 +377,11 @@ class Link:
         self.pump()
 
     def _watch_keeping(self) -> None:
-        """While nobody uses the link, it lives on for a while."""
+        """While nobody uses the link, it lives on for a while; a component's, which is everybody's at its domain, until
+        it is told to disconnect."""
         self._cancel("keep")
         row = self.ledger.base
-        if not row.attached and self.phase not in (LinkPhase.ENDING, LinkPhase.GONE):
+        if not row.attached and not self.is_component and self.phase not in (LinkPhase.ENDING, LinkPhase.GONE):
             left = max(0, row.detached_at + self.options.keep_ms - self.now_ms())
             self._set("keep", left, lambda: self.log_out("detached", "no client uses the link"))
 
@@ -463,7 +470,7 @@ class Link:
         self.hearing.stop()
         self.wire.abort()
         self._stop_arriving()
-        for done in self._confirmations:
+        for done, _ in self._confirmations:
             done.cancel()
         self.services.house.lost(self)
 
@@ -474,14 +481,15 @@ class Link:
         self._stop_arriving()
         try:
             async with asyncio.timeout(GIVE_AWAY_S):
-                await self.confirmed()
+                await self.confirmed(leaving=True)
                 await self._all_acknowledged()
         except TimeoutError:
             _log.info("link %s: given away before everything was acknowledged", self.id)
+        await self.wire.hear_out(GIVE_AWAY_S)
         self.wire.stop_reading()
         try:
             async with asyncio.timeout(GIVE_AWAY_S):
-                await self.confirmed()
+                await self.confirmed(leaving=True)
         except TimeoutError:
             raise StoreError(f"link {self.id}: Redis does not take what it has heard") from None
         if self.gone:

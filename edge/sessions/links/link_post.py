@@ -18,6 +18,7 @@ from edge.errors import Conflict, HoldfastError, NotConfirmed, QueueFull, Sessio
 from edge.protocol.callbacks.actions import Result, XmppConnect
 from edge.sessions.links.link import Link
 from edge.sessions.routes import RouteHandle
+from edge.store.links_base import LinkRow
 
 if TYPE_CHECKING:
     from edge.sessions.links.house import House
@@ -116,9 +117,17 @@ class LinkPost:
         house, store = self._house, self._house.services.shared.store.links
         link = house.get(target)
         if link is None:
-            row = await store.load(target)
+            if order.handle is not None and not house.closed and _connects(order.result):
+                found, begun = await self._connect(target, order.result, order.handle)
+                if begun:
+                    return None
+                row = found if isinstance(found, LinkRow) else None
+                link = found if isinstance(found, Link) else None
+            else:
+                row = await store.load(target)
+        if link is None:
             if row is None and _connects(order.result):
-                return await self._connect(target, order)
+                return Conflict("a link is begun by the backend whose events it will be: in an answer to an event")
             if row is None:
                 return SessionGone(f"there is no link {target}")
             if row.owner == house.services.shared.edge_id or not row.owner:
@@ -142,20 +151,18 @@ class LinkPost:
             raise _Moved(str(error))
         return error
 
-    async def _connect(self, target: str, order: _Order) -> HoldfastError | None:
-        """Begin the link, then carry out what else was ordered."""
-        first = next(index for index, action in enumerate(order.result.actions) if isinstance(action, XmppConnect))
-        action = order.result.actions[first]
-        assert isinstance(action, XmppConnect)
-        if order.handle is None:
-            return Conflict("a link is begun by the backend whose events it will be: in an answer to an event")
-        found = await self._house.connect(target, action, order.handle)
-        if not isinstance(found, Link):
-            raise _Moved(f"link {target} was begun elsewhere at the same time")
-        rest = tuple(other for index, other in enumerate(order.result.actions) if index != first)
-        if rest or order.result.state_set or order.result.state_unset:
-            return await self._locally(found, replace(order.result, actions=rest))
-        return None
+    async def _connect(self, target: str, result: Result, handle: RouteHandle) -> tuple[Link | LinkRow, bool]:
+        """Begin the link, then have it carry out what else was ordered. As `House.connect`."""
+        first, action = next(
+            (index, action) for index, action in enumerate(result.actions) if isinstance(action, XmppConnect)
+        )
+        found, begun = await self._house.connect(target, action, handle)
+        rest = tuple(other for index, other in enumerate(result.actions) if index != first)
+        if begun and isinstance(found, Link) and (rest or result.state_set or result.state_unset):
+            error = await self._locally(found, replace(result, actions=rest))
+            if error is not None:
+                raise error
+        return found, begun
 
 
 class _Moved(Exception):

@@ -3,12 +3,14 @@
 A message that the old session certainly did not have is sent again, with the time it was meant for. One of which nobody
 knows is not: twice is as bad as never where people talk, and the backend is told which ones. Presence and answers to
 requests made sense in the old session only; the requests themselves end as ``session_lost``.
+
+A component has no session, and nobody counts for it: what may not have arrived is said again, always.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -45,8 +47,8 @@ def sort_out(unacked: Sequence[Stanza], base: int, h: int | None, written: int, 
             continue
         if index >= written:
             again.append(stanza)  # nobody has seen it: as good as new
-        elif (name := _NAME.match(stanza.raw)) is None or name[1] != b"message":
-            if name is None or name[1] != b"iq":
+        elif not _is(b"message", stanza):
+            if not _is(b"iq", stanza):
                 dropped.append(stanza.action_id)
         elif certain:
             again.append(Stanza(delayed(stanza.raw, stamp(stanza.at), jid), stanza.at, stanza.action_id))
@@ -54,6 +56,20 @@ def sort_out(unacked: Sequence[Stanza], base: int, h: int | None, written: int, 
         else:
             unknown.append(stanza.action_id)
     return Remains(again, resent, [id for id in unknown if id], [id for id in dropped if id])
+
+
+def said_again(unacked: Iterable[Stanza], written: int, domain: str) -> tuple[bytes, ...]:
+    """A component's, for its next stream. Messages among the first `written` may come twice, and say when they were
+    meant."""
+    return tuple(
+        delayed(stanza.raw, stamp(stanza.at), domain) if index < written and _is(b"message", stanza) else stanza.raw
+        for index, stanza in enumerate(unacked)
+    )
+
+
+def _is(name: bytes, stanza: Stanza) -> bool:
+    found = _NAME.match(stanza.raw)
+    return found is not None and found[1] == name
 
 
 def stamp(wall_ms: int) -> str:

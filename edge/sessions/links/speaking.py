@@ -7,9 +7,11 @@ fails that action alone: `xmpp.send_failed` says why, and the link goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import Conflict, FieldError, HoldfastError, QueueFull, SessionGone, WireError
+from edge.ids import new_stanza_id
 from edge.model.link_phases import LinkPhase
 from edge.protocol.callbacks.actions import (
     LinkAction,
@@ -26,7 +28,15 @@ from edge.protocol.callbacks.actions import (
     XmppSuspend,
 )
 from edge.protocol.xmpp.element import Element
-from edge.protocol.xmpp.outgoing import iq_error, iq_result, iq_stanza, message_stanza, presence_stanza, raw_stanza
+from edge.protocol.xmpp.outgoing import (
+    MessageFields,
+    iq_error,
+    iq_result,
+    iq_stanza,
+    message_stanza,
+    presence_stanza,
+    raw_stanza,
+)
 from edge.store.links_base import IqEntry
 
 if TYPE_CHECKING:
@@ -60,6 +70,8 @@ def _failed(link: Link, name: str, reason: str, text: str) -> None:
 def _send(link: Link, action: XmppSend, name: str, told: Told) -> None:
     _check_alive(link)
     stanza = action.stanza
+    if isinstance(stanza, MessageFields) and stanza.id is None and link.is_component:
+        stanza = replace(stanza, id=new_stanza_id())  # it may come twice: that has to show
     element = (
         raw_stanza(stanza, link.sender, limits=link.limits)
         if isinstance(stanza, str)

@@ -129,6 +129,15 @@ class Wire:
         if self._connection is not None:
             self._connection.stream.close()
 
+    async def hear_out(self, most_s: float) -> None:
+        """A component leaves of its own will: what the server was about to say, nobody would be told again."""
+        if self._connection is None or not self._connection.finish():
+            return
+        for _ in range(round(most_s * 50)):
+            if self._connection is None:
+                return
+            await asyncio.sleep(0.02)
+
     def stop_reading(self) -> None:
         if self._connection is not None:
             self._connection.pause()
@@ -228,9 +237,11 @@ class Wire:
 
     @property
     def written(self) -> int:
-        """How many of the ledger's unacknowledged stanzas may have been written to the session before."""
-        ledger = self._link.ledger
-        return len(ledger.unacked) - self._unwritten if ledger.base.stream else 0
+        """How many of the ledger's unacknowledged stanzas may have been written to the session before, or to a
+        component's stream."""
+        link, ledger = self._link, self._link.ledger
+        before = ledger.base.bound_jid if link.is_component else ledger.base.stream
+        return len(ledger.unacked) - self._unwritten if before else 0
 
     # -- acknowledging
 
@@ -251,7 +262,7 @@ class Wire:
     def acknowledge(self) -> None:
         """Tell the server what is durable: when it asks, or there is news."""
         connection = self._connection
-        if connection is None or not self.up:
+        if connection is None or not self.up or self._link.is_component:
             return
         management = connection.stream.management
         if management is None:
@@ -273,6 +284,8 @@ class Wire:
         connection = self._connection
         if connection is None:
             return
+        if self._link.ledger.idle:
+            self._unkept = 0  # a server that keeps no count has none that could be kept
         if full and not connection.paused:
             connection.pause()
             self._watch_full(on=True)

@@ -15,21 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from edge.store.keys import Keys
 from tests.support.client import RecordingClient, connect
 from tests.support.journal import Journal
 from tests.support.processes import Backend, Edge
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
-from tests.support.xmpp import DOMAIN, PASSWORD, SERVERS, XmppServer
+from tests.support.xmpp import COMPONENT_DOMAIN, DOMAIN, PASSWORD, SECRET, SERVERS, XmppServer
 
 UNNUMBERED = ("xmpp.credentials", "release")
 """Events that concern one owner of a link only, and are not stored."""
 APP = "tests.scenarios.xmpp.link_app:app"
 KEY_VARIABLE = "HOLDFAST_LINK_KEY"
 RESOURCE = "edge"
+COMPONENT = "x:component"
+"""The link of the component."""
 LEASE_S = 2.0
 FOREVER_S = 86_400
 MANY_S = 120.0
@@ -107,6 +107,8 @@ class Notes:
         with self._journal.path.open("rb") as file:
             file.seek(self._read)
             for line in file:
+                if not line.endswith(b"\n"):
+                    return  # being written
                 self._read += len(line)
                 self._take(json.loads(line))
 
@@ -144,37 +146,48 @@ class Held:
         stack: contextlib.AsyncExitStack,
         edge: Mapping[str, Any],
         xmpp: Mapping[str, Any],
+        component: Mapping[str, Any] | None,
     ) -> None:
         self.server, self.redis, self.backend = server, redis, backend
         self.edges: list[Edge] = []
         """Those that were not killed, oldest first."""
         self.notes = Notes(journal)
         self._folder, self._stack, self._edge, self._xmpp = folder, stack, edge, xmpp
+        self._component = component
         self._ever: list[Edge] = []
 
     # ------------------------------------------------------------------ edges
 
     async def start_edge(self) -> Edge:
         """One more."""
-        server, number = self.server, len(self._ever)
+        number = len(self._ever)
         edge = Edge(
             self._folder,
             name=f"edge{number}",
             backend=self.backend.url,
             redis=self.redis.url,
             edge={"lease_s": LEASE_S, "link_keys": [f"env:{KEY_VARIABLE}"], **self._edge},
-            xmpp=[
-                {
-                    "domain": DOMAIN, "host": "127.0.0.1", "port": server.port, "tls": "starttls",
-                    "ca_file": str(server.certificate), **self._xmpp,
-                }
-            ],
+            xmpp=self._servers(),
             environment={KEY_VARIABLE: "a key that all edges of a test share"},
         )  # fmt: skip
         self._ever.append(edge)
         await self._stack.enter_async_context(edge)
         self.edges.append(edge)
         return edge
+
+    def _servers(self) -> list[Mapping[str, Any]]:
+        server = self.server
+        users = {
+            "domain": DOMAIN, "host": "127.0.0.1", "port": server.port, "tls": "starttls",
+            "ca_file": str(server.certificate), **self._xmpp,
+        }  # fmt: skip
+        if self._component is None:
+            return [users]
+        component = {
+            "domain": COMPONENT_DOMAIN, "host": "127.0.0.1", "port": server.component_port, "component_secret": SECRET,
+            **self._component,
+        }  # fmt: skip
+        return [users, component]
 
     async def kill(self, edge: Edge) -> None:
         """SIGKILL it, for good."""
@@ -195,9 +208,8 @@ class Held:
 
     async def owner(self, session: str, edge: Edge | None = None) -> str:
         """The id of the edge that has this session, or link; empty when nobody has."""
-        async with httpx.AsyncClient(base_url=(edge or self.edges[-1]).control_url, timeout=20) as http:
-            answer = await http.get(f"/v1/sessions/{session}")
-        return str(answer.json().get("edge") or "") if answer.status_code == 200 else ""
+        status, body = await (edge or self.edges[-1]).get(f"/v1/sessions/{session}")
+        return str(json.loads(body).get("edge") or "") if status == 200 else ""
 
     async def lapsed(self, id: str) -> None:
         """Wait until the lease of the edge with this id is over."""
@@ -251,7 +263,16 @@ class Held:
         await asyncio.gather(*begun)
         await self.happened("connected", numbers)
 
+    async def begin_component(self, edge: Edge | None = None, **options: Any) -> None:
+        """Order the link of the component; see `told`."""
+        await self.order((COMPONENT, "connect", {"jid": COMPONENT_DOMAIN, "attach": [], **options}), edge=edge)
+
     # ------------------------------------------------------------------ what the backend was told
+
+    async def told(self, type: str, link: str, times: int = 1) -> Sequence[Told]:
+        """Wait until a link has told of so many events of a type; all of them."""
+        await wait_until(lambda: len(self.notes.of(type, link)) >= times, f"{link} has told of {type} {times}×", MANY_S)
+        return self.notes.of(type, link)
 
     async def happened(self, type: str, numbers: Iterable[int], times: int = 1) -> None:
         """Wait until each of these links has told of so many events of a type."""
@@ -295,6 +316,7 @@ class Held:
             log = edge.log()
             assert not any(sign in log for sign in ("Traceback", "never retrieved")), edge.log_tail()
             assert PASSWORD not in log
+            assert SECRET not in log
         assert PASSWORD not in self.backend.log()
 
 
@@ -308,18 +330,19 @@ async def held(
     server: Mapping[str, Any] | None = None,
     edge: Mapping[str, Any] | None = None,
     xmpp: Mapping[str, Any] | None = None,
+    component: Mapping[str, Any] | None = None,
     redis: Collection[str] = ("appendonly yes", "appendfsync always"),
 ) -> AsyncIterator[Held]:
     """A server of this kind, a Redis, a backend and so many edges. `server` are options of `XmppServer`; `edge` and
-    `xmpp` settings of ``[edge]`` and ``[[xmpp]]``, `redis` lines of redis.conf."""
+    `xmpp` settings of ``[edge]`` and ``[[xmpp]]``, `component` those of another ``[[xmpp]]``, for the component (None:
+    there is none); `redis` lines of redis.conf."""
     journal = Journal(folder / "journal")
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
         there = await stack.enter_async_context(SERVERS[kind](folder, accounts=accounts, **(server or {})))
         memory = stack.enter_context(RedisServer(folder / "redis", *redis))
         backend = await stack.enter_async_context(Backend(folder, APP, journal=journal))
-        here = Held(folder, there, memory, backend, journal, stack, edge or {}, xmpp or {})
-        for _ in range(edges):
-            await here.start_edge()
+        here = Held(folder, there, memory, backend, journal, stack, edge or {}, xmpp or {}, component)
+        await asyncio.gather(*(here.start_edge() for _ in range(edges)))
         yield here
         here.check()

@@ -1,8 +1,8 @@
 """The backend of the scenarios with held links: notes every event, does as it is told, and answers contacts.
 
 A client tells it what to order: JSON ``[[link, order, {argument: value}], …]`` calls these methods of `Link`. Of a
-contact's message ``echo TEXT`` TEXT is sent back, of ``pass JID TEXT`` to that address. Whoever asks by iq is answered,
-unless ``silence`` is in the request.
+contact's message ``echo TEXT`` TEXT is sent back, of ``pass JID TEXT`` to that address; a component says it as whoever
+was spoken to. Whoever asks by iq is answered, unless ``silence`` is in the request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ async def welcome(session: Session, event: Open) -> None:
 @app.on_message
 async def obey(session: Session, event: Message) -> None:
     for link, order, arguments in event.json():
-        if order == "connect" and not arguments.keys() & {"password", "scram", "token", "external", "callback"}:
+        to_account = order == "connect" and "@" in arguments["jid"]
+        if to_account and not arguments.keys() & {"password", "scram", "token", "external", "callback"}:
             arguments["password"] = PASSWORD
         getattr(session.link(link), order)(**arguments)
     session.send("ordered")
@@ -43,11 +44,12 @@ async def obey(session: Session, event: Message) -> None:
 @app.on_xmpp_message
 async def hear(link: Link, event: XmppMessage) -> None:
     _note(link, event)
+    ours = None if "@" in event.jid else event.stanza.to
     match (event.body or "").split(" ", 2):
         case ["echo", *words] if event.sender:
-            link.send(event.sender, " ".join(words))
+            link.send(event.sender, " ".join(words), sender=ours)
         case ["pass", jid, text]:
-            link.send(jid, text)
+            link.send(jid, text, sender=ours)
 
 
 @app.on_xmpp_iq

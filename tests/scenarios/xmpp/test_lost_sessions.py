@@ -152,7 +152,8 @@ async def test_a_window_that_has_closed_costs_a_new_session_and_no_message(kind:
 
 
 async def test_a_queue_that_overflowed_costs_a_new_session_and_no_message(kind: str, tmp_path: Path) -> None:
-    server = {**ARCHIVE, "queue": 20}
+    # A page of the archive (100 messages) must find room in the queue of the new session.
+    server = {**ARCHIVE, "queue": 110}
     async with (
         held(tmp_path, kind, accounts=len(LINKS) + 1, server=server) as here,
         Peer(here.server, CONTACT) as contact,
@@ -163,9 +164,9 @@ async def test_a_queue_that_overflowed_costs_a_new_session_and_no_message(kind: 
         for number in LINKS:
             await here.has_heard(number, words("before", number))
         await here.kill(here.edges[0])
-        await say_to_all(here, contact, "missed", 60)
+        await say_to_all(here, contact, "missed", 130)
         await here.start_edge()
         await here.happened("caught_up", LINKS)
-        heard = {number: [*words("before", number), *words("missed", number, 60)] for number in LINKS}
+        heard = {number: [*words("before", number), *words("missed", number, 130)] for number in LINKS}
         await both_ways_work(here, contact, heard)
         reset_once(here)

@@ -61,9 +61,11 @@ class Traffic:
     async def _finish(self) -> None:
         """Wait until all is answered, and check everything."""
         await self._until({number: len(owed) for number, owed in self._echoes.items()}, "everything is answered")
-        await wait_until(
-            lambda: self._arrived() >= set(self._all_passed()), "all that links passed on has come", MANY_S
-        )
+        try:
+            await wait_until(lambda: not self._missing(), "all that links passed on has come", MANY_S)
+        except AssertionError as error:
+            error.add_note(f"missing: {sorted(self._missing())}")
+            raise
         self._check()
 
     def _check(self) -> None:
@@ -158,8 +160,9 @@ class Traffic:
     def _all_passed(self) -> list[str]:
         return [tag for tags in self._passed.values() for tag in tags]
 
-    def _arrived(self) -> set[str]:
-        return {told.body for told in self._here.notes.all("message") if told.body is not None}
+    def _missing(self) -> set[str]:
+        """What was passed on and has not come."""
+        return set(self._all_passed()) - {str(told.body) for told in self._here.notes.all("message")}
 
 
 def _target(tag: str) -> int:

@@ -23,6 +23,7 @@ from edge.sessions.grip.publisher import ItemResult
 from edge.sessions.operations_port import ChannelState
 from edge.sessions.release_desk import ReleaseDesk
 from edge.store.base import HistoryPage, Position, Publication, Published, SessionRow, StoredTimer
+from edge.store.links_base import LinkRow
 from edge.telemetry.metrics import Metrics
 
 
@@ -55,7 +56,7 @@ class MemoryEdge:
 
     def __init__(self, routes: Sequence[RouteSettings] = ()) -> None:
         self.published: list[Publication] = []
-        self.rows: dict[str, SessionRow] = {}
+        self.rows: dict[str, SessionRow | LinkRow] = {}
         self.orders: list[tuple[str, Result]] = []
         self.ended: list[tuple[str, int, str]] = []
         self.reasons: list[str] = []
@@ -103,7 +104,7 @@ class MemoryEdge:
         self._fail()
         self.recovered += 1
 
-    async def session(self, session: str) -> SessionRow:
+    async def session(self, session: str) -> SessionRow | LinkRow:
         self._fail()
         if session not in self.rows:
             raise NotFound(f"there is no session {session!r}")
@@ -111,7 +112,7 @@ class MemoryEdge:
 
     async def sessions_of_user(self, user: str) -> Sequence[SessionRow]:
         self._fail()
-        return [row for row in self.rows.values() if row.user == user]
+        return [row for row in self.rows.values() if isinstance(row, SessionRow) and row.user == user]
 
     async def act(self, session: str, order: Result) -> None:
         self._fail()

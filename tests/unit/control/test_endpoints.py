@@ -25,6 +25,7 @@ from edge.errors import (
     StoreUnavailable,
 )
 from edge.protocol.callbacks.actions import Identify, Publish, Send
+from edge.store.links_base import LinkRow
 from edge.telemetry.metrics import Metrics
 from tests.unit.control.memory import ROW, MemoryEdge, api
 from tests.unit.control.schema import check
@@ -79,6 +80,25 @@ def error_of(response: httpx.Response) -> tuple[int, str, str | None]:
     error = response.json()["error"]
     assert error["message"]
     return response.status_code, error["code"], error.get("field")
+
+
+# -- links
+
+
+async def test_a_link_is_shown_as_a_session_and_what_only_links_have(
+    edge: MemoryEdge, client: httpx.AsyncClient
+) -> None:
+    edge.rows["x:u1"] = LinkRow(
+        "x:u1", "chat", "*/", "4f2c", "u1@chat.example", owner="e-1", sm_id="s", out_base=2**32 - 1, out_n=2, seq=7,
+        done=4, phase="live", bound_jid="u1@chat.example/r", attached=("s1",), state={"n": 1}, state_version=3,
+    )  # fmt: skip
+    answer = await client.get("/v1/sessions/x:u1")
+    assert answer.status_code == 200
+    shown = answer.json()
+    assert (shown["transport"], shown["client"], shown["edge"]) == ("xmpp", "u1@chat.example/r", "e-1")
+    assert shown["link"] == {
+        "jid": "u1@chat.example/r", "phase": "live", "resumable": True, "attached": ["s1"], "waiting": 3, "unacked": 3,
+    }  # fmt: skip
 
 
 # -- channels

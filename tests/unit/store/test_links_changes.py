@@ -29,6 +29,7 @@ async def ttl(edge: Edge, key: str) -> int:
 # ---------------------------------------------------------------------- accepted events, along with something else
 
 
+ONCE = Action("once")
 COMMANDS: dict[str, Command] = {
     "receive": lambda links, hold, change: links.receive(hold, 9, change),
     "send": lambda links, hold, change: links.send(hold, 0, [out(b"<a/>", "a-1")], change),
@@ -39,7 +40,6 @@ COMMANDS: dict[str, Command] = {
     "enabled": lambda links, hold, change: links.enabled(hold, 0, NewStream("sm-2", 300), change),
     "release": lambda links, hold, change: links.release(hold, change),
 }
-ONCE = Action("once")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -148,7 +148,7 @@ class Owner:
         elif what == "burst":
             # One tick's commands: nobody waits for an answer before the next one.
             self.doubt = True
-            for each in ("deliver", "send", "ack", "backend"):
+            for each in ("deliver", "answer", "ack", "backend"):
                 if (hold := self.hold) is not None:
                     await self.one(each, number, hold)
         else:
@@ -203,6 +203,11 @@ class Owner:
         assert len(self.unacked) == self.out_n - self.out_base
 
     async def connect(self, hold: Hold) -> None:
+        row = await self.links.load(self.world.link)
+        if row is None or row.hold != hold:
+            # Whoever is not the owner any more must not bother the server: a new session would end the new owner's.
+            self.forget()
+            return
         server = self.world.server
         resumed, handled = server.resume(self.name, self.session, self.h_in) if self.session else (False, self.out_base)
         left = self.unacked[handled - self.out_base :]
@@ -239,6 +244,8 @@ class Owner:
                 await self.send(range(self.world.actions - number + 1, self.world.actions + 1), hold)
             case "send again":
                 await self.send(range(max(1, self.world.actions - number), self.world.actions + 1), hold)
+            case "answer":
+                await self.answer(number, hold)
             case "ack":
                 await self.ack(hold)
             case "backend":
@@ -256,13 +263,15 @@ class Owner:
 
         await self.run(lambda: self.links.receive(hold, h, change), go_on)
 
-    async def send(self, ids: Sequence[int], hold: Hold) -> None:
+    async def send(self, ids: Sequence[int], hold: Hold, done: int = 0) -> None:
         before = self.out_n
+        change = Change(done=done) if done else None
         raws = [b"a%d" % id for id in ids]
         outgoing = [Outgoing(Stanza(raw, 0, raw.decode())) for raw in raws]
 
         def go_on(answer: object) -> None:
             assert isinstance(answer, Sent)
+            self.done = max(self.done, done)
             for raw, place in zip(raws, answer.places, strict=True):
                 if place is not None:
                     assert place == self.out_n + 1
@@ -271,7 +280,15 @@ class Owner:
                     self.world.places[raw] = hold.stream, place
                     self.world.server.receive(self.name, raw)
 
-        await self.run(lambda: self.links.send(hold, before, outgoing), go_on)
+        await self.run(lambda: self.links.send(hold, before, outgoing, change), go_on)
+
+    async def answer(self, most: int, hold: Hold) -> None:
+        """Actions that the backend answers with: they are kept, and the events accepted, in one write."""
+        events = await self.taken(most, hold)
+        if self.hold is not None:
+            self.world.actions += most
+            ids = range(self.world.actions - most + 1, self.world.actions + 1)
+            await self.send(ids, hold, events[-1].seq if events else 0)
 
     async def ack(self, hold: Hold) -> None:
         h = self.world.server.handled[self.session]
@@ -283,23 +300,27 @@ class Owner:
         await self.run(lambda: self.links.acked(hold, h), go_on)
 
     async def backend(self, most: int, hold: Hold) -> None:
-        events: list[WaitingEvent] = []
+        events = await self.taken(most, hold)
 
         def go_on(_: object) -> None:
             self.done = max(self.done, events[-1].seq)
 
-        try:
-            events = list(await self.links.take(hold, self.done, most, 1_000))
-        except FenceRefused:
-            self.forget()
-            return
-        for each in events:
-            assert self.world.seen.setdefault(each.seq, each.data) == each.data
         if events:
             await self.run(lambda: self.links.accepted(hold, events[-1].seq), go_on)
 
+    async def taken(self, most: int, hold: Hold) -> Sequence[WaitingEvent]:
+        """Events that the backend is given; none, too, when the link is another's."""
+        try:
+            events = await self.links.take(hold, self.done, most, 1_000)
+        except FenceRefused:
+            self.forget()
+            return []
+        for each in events:
+            assert self.world.seen.setdefault(each.seq, each.data) == each.data
+        return events
 
-OWN = st.sampled_from(["deliver", "send", "send again", "ack", "backend", "burst", "crash", "release"])
+
+OWN = st.sampled_from(["deliver", "send", "send again", "answer", "ack", "backend", "burst", "crash", "release"])
 WORLD = st.sampled_from(["tell", "tell", "expire", "suspect"])
 STEPS = st.lists(
     st.tuples(st.integers(0, 1), OWN | OWN | OWN | WORLD, st.integers(1, 3), st.booleans()), min_size=5, max_size=60

@@ -407,6 +407,35 @@ def test_a_server_without_answers_is_asked_now_and_then() -> None:
     assert talk.stream.wake_at() == 480
 
 
+def test_who_leaves_hears_what_the_server_had_to_say() -> None:
+    talk = live()
+    talk.send(ONE)
+    talk.facts.clear()
+    talk.stream.finish(talk.now)
+    assert not talk.stream.live
+    assert not talk.stream.over
+    # A ping comes to its end, and none follows it.
+    assert talk.hear(say.MESSAGE, say.passed_back(talk.pings[-1])) == say.END
+    assert [type(fact) for fact in talk.facts] == [StanzaReceived, Acked]
+    talk.hear(say.END)
+    assert talk.facts[-1] == Ended()
+    assert talk.stream.over
+
+
+def test_a_server_that_does_not_let_go_is_left() -> None:
+    talk = live()
+    talk.now = 100.0
+    talk.stream.finish(talk.now)
+    assert talk.stream.take() == say.END
+    assert talk.stream.wake_at() == 100.0 + PLAN.answer_s
+    assert talk.wake(talk.now + PLAN.answer_s) == b""
+    assert talk.facts[-1] == StreamFailed("connection-timeout", "waited for its end")
+    closed = live()
+    closed.stream.finish(closed.now)
+    closed.stream.close()
+    assert (closed.stream.take(), closed.stream.over) == (say.END, True)
+
+
 def test_the_end_is_told_once() -> None:
     talk = live()
     talk.hear(say.MESSAGE + say.END, say.MESSAGE)

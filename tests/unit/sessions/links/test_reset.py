@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.protocol.xmpp.stream_management import MODULUS
-from edge.sessions.links.reset import Remains, sort_out, stamp
+from edge.sessions.links.reset import Remains, said_again, sort_out, stamp
 from edge.store.links_base import Stanza
 
 JID = "u42@chat.example/edge"
@@ -81,6 +81,13 @@ def test_counts_wrap() -> None:
     remains = sort_out(stanzas, MODULUS - 2, 1, 4, JID)
     assert [stanza.action_id for stanza in remains.again] == ["a-3"]
     assert remains.resent == 1
+
+
+def test_a_component_says_again_what_may_not_have_arrived_and_marks_messages_that_may_come_twice() -> None:
+    unacked = [one(kind) for kind in RAW]
+    said = said_again(unacked, len(unacked) - 1, JID)
+    assert said[:-1] == tuple(DELAYED.get(kind, raw) for kind, raw in RAW.items())[:-1]
+    assert said_again(unacked, 0, JID) == tuple(RAW.values())
 
 
 def test_a_time_is_written_as_the_standard_has_it() -> None:
