@@ -367,11 +367,9 @@ class Link:
         before = tuple(self.ledger.base.attached)
         if attached == before:
             return
-        self.ledger.save(attached=attached, detached_at=0 if attached else self.now_ms(), inactive=not attached)
+        self.ledger.save(attached=attached, detached_at=0 if attached else self.now_ms())
         self.services.house.attached(self, before, attached)
         self._watch_keeping()
-        if bool(before) != bool(attached):
-            self.wire.set_active(bool(attached))
         if attached:
             self.wake_up()
         self.pump()
