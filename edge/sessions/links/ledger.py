@@ -8,8 +8,8 @@ When Redis does not answer, the same commands are given again until it does: the
 is looked at: if Redis has lost something, it is written again from here, where it is known. If another edge owns the
 link meanwhile, the ledger is closed (`Keeper.dispossessed`) and nothing of it is written any more.
 
-Longer than our other rooms: each command stands beside what its success, a full queue and a lost answer mean, and to part
-these would hide the order that everything rests on.
+Longer than our other rooms: each command stands beside what its success, a full queue and a lost answer mean, and to
+part these would hide the order that everything rests on.
 """
 
 from __future__ import annotations
