@@ -5,8 +5,10 @@ Two times are told. From the kill on: others may take over only when the dead ed
 wait first, and that would be so for logging in again, too. And from the first new connection to the XMPP server on:
 what resuming itself takes. Both end when the backend knows that the last session is there.
 
-From before the kill on a contact talks to the sessions, each once, and the backend has some of them talk to the
-contact, by the control API of the edge that survives. Who said it knows what arrived.
+From before the kill until somebody is back, a contact talks to the sessions; and the backend has some of them talk to
+the contact, by the control API of the edge that survives. Who said it knows what arrived. The contact is silent while
+sessions are resumed, because ejabberd (23.01) loses now and then what it gets for one in the moment that it hands it
+over, as one sees on its connections.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from benchmarks.peers.xmpp_server import COMPONENT_DOMAIN, PLAIN_DOMAIN, SECRET,
 from benchmarks.stats import Key
 
 CASE = "xmpp-killed"
-_TALK_IN_PER_S = 100.0
+_TALK_IN_PER_S = 200.0
 _TALK_OUT_PER_S = 20.0
 """Much less than anybody can do: what is measured is not traffic. Out it goes by a request to the control API each,
 which costs the one who sends it milliseconds."""
@@ -52,7 +54,7 @@ def _round(bench: Bench, servers: XmppServers, size: int, folder: Path) -> Mappi
         login_ns = pair.log_in(0, size)
         parts = Parts(pair.second.pids, pair.backend.pids, {**pair.beside, "xmpp": server.pids})
         quiet(parts)
-        contact.talk([f"u{number}@{PLAIN_DOMAIN}/bench" for number in range(size)], _TALK_IN_PER_S, size)
+        contact.talk([f"u{number}@{PLAIN_DOMAIN}/bench" for number in range(size)], _TALK_IN_PER_S)
         pair.orders.give(
             "talk",
             control=pair.second_control,
@@ -65,8 +67,8 @@ def _round(bench: Bench, servers: XmppServers, size: int, folder: Path) -> Mappi
             killed_ns = time.perf_counter_ns()
             pair.first.kill()
             back_ns = _first_connection(server)
+            contact.hush()
             resumed_ns = int(pair.orders.give("resumed", count=size)["last_ns"])
-        contact.hush()
         missing = _missing(pair, contact)
     return {
         "login_ms": login_ns / 1e6,

@@ -100,7 +100,6 @@ def backend(desk: Desk, domain: str) -> App:
             resource="bench",
             roster=True,
             presence="<presence/>",
-            attach=[],
             keep_after_detach_s=_KEEP_S,
         )
 
