@@ -16,11 +16,17 @@ class Common(TypedDict, total=False):
     id: str
 
 
+OWN_IDS = "~^!"
+"""First characters of the ids that edges give to actions."""
+
+
 def set_common(action: Common, session: str | None, id: str | None) -> None:
     if session is not None:
         action["session"] = checked_name("session", session)
     if id is not None:
         action["id"] = checked_name("id", id)
+        if id[0] in OWN_IDS:
+            raise ActionError("id", f"must not begin with {', '.join(OWN_IDS)}, as the edge's own do: {id!r}")
 
 
 def checked_name(field: str, value: str) -> str:

@@ -1,8 +1,9 @@
 """One connection to an XMPP server: the socket, TLS by upgrade, and the deadlines of the stream that runs over it.
 
 Owns the transport and when bytes are written (once per turn of the loop that had something to say). The stream
-(`edge.protocol.xmpp.stream`) decides what they are; what it hears goes to the listener. No task while stanzas flow: one
-runs for each TLS upgrade and for each computing of SCRAM keys, and ends with it.
+(`edge.protocol.xmpp.stream`) decides what they are; what it hears goes to the listener. After an upgrade
+`edge.links.tls_layer` is between it and the transport; TLS that comes first is the dialer's, and within the transport.
+No task while stanzas flow: one runs for each computing of SCRAM keys, and ends with it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol, cast
 
 from edge.errors import HoldfastError
+from edge.links.tls_layer import TlsLayer
 from edge.protocol.xmpp.component import ComponentStream
 from edge.protocol.xmpp.credentials import ScramKeys
 from edge.protocol.xmpp.sasl import KeysNeeded, derive_keys
@@ -21,6 +23,8 @@ from edge.wheel import Alarm, Wheel
 
 TLS_S = 10.0
 """For the handshake after <proceed/>."""
+LINGER_S = 30.0
+"""For the server to take what was written before the connection was closed."""
 
 
 class ConnectionListener(Protocol):
@@ -43,8 +47,8 @@ class LinkConnection(asyncio.Protocol):
     """See the module's docstring. Made by the dialer's factory; `begin` starts the stream."""
 
     __slots__ = (
-        "_alarm", "_context", "_domain", "_listener", "_live", "_loop", "_password", "_paused", "_tasks", "_transport",
-        "_wake_at", "_wheel", "_writing", "stream",
+        "_alarm", "_context", "_domain", "_listener", "_live", "_loop", "_password", "_paused", "_tasks", "_tls",
+        "_tls_alarm", "_transport", "_wake_at", "_wheel", "_writing", "stream",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel) -> None:
@@ -53,6 +57,9 @@ class LinkConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._listener: ConnectionListener | None = None
         self._context: ssl.SSLContext | None = None
+        self._tls: TlsLayer | None = None
+        self._tls_alarm: Alarm | None = None
+        """Set while hands are shaken."""
         self._domain = ""
         self._password: str | None = None
         self._alarm: Alarm | None = None
@@ -88,11 +95,17 @@ class LinkConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the stream has to say, now."""
         self._writing = False
-        if (out := self.stream.take()) and self._transport is not None:
+        said = self.stream.take()
+        if self._transport is None:
+            return
+        if out := said if self._tls is None else self._tls.send(said):
             self._transport.write(out)
+        if said:
             at = self.stream.wake_at()
             if at is not None and at < self._wake_at:  # a component waits for an answer to what it has just asked
                 self._watch()
+        if self._tls is not None and self._tls.over:
+            self._end_tls(self._tls)
 
     def write_soon(self) -> None:
         """Write what the stream has to say at the end of this turn of the loop."""
@@ -133,8 +146,7 @@ class LinkConnection(asyncio.Protocol):
         self._let_go()
         if self._transport is not None:
             self.flush()
-            self._transport.close()
-            self._transport = None
+            self._close()
 
     def abort(self) -> None:
         """Cut the connection: nothing that is not in the kernel yet may leave."""
@@ -149,12 +161,20 @@ class LinkConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none to isinstance
 
     def data_received(self, data: bytes) -> None:
-        if self._listener is not None:
+        if self._listener is None:
+            return
+        if self._tls is None:
             self._tell(self.stream.receive(data, self._loop.time()))
+        else:
+            self._decrypt(self._tls, data)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._gone(str(error) if error else "the server closed the connection")
+        reason = str(error) if error else "the server closed the connection"
+        if self._tls_alarm is not None:
+            self._fail_tls("tls-failed", reason)
+        else:
+            self._gone(reason)
 
     # -- inside
 
@@ -163,10 +183,12 @@ class LinkConnection(asyncio.Protocol):
         if listener is None:
             return
         for fact in facts:
-            if isinstance(fact, TlsWanted):
-                self._do(self._start_tls())
+            if isinstance(fact, TlsWanted) and not self.stream.over:
+                self._start_tls()
             elif isinstance(fact, KeysNeeded):
                 self._do(self._make_keys(fact))
+        if self._listener is None:
+            return
         if facts:
             listener.heard(facts)
         self.flush()
@@ -182,28 +204,45 @@ class LinkConnection(asyncio.Protocol):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _start_tls(self) -> None:
+    # -- TLS by upgrade
+
+    def _start_tls(self) -> None:
         self.flush()
-        transport, context = self._transport, self._context
-        if transport is None or context is None:
+        if self._context is None:
             return
         try:
-            upgraded = await self._loop.start_tls(
-                transport, self, context, server_hostname=self._domain, ssl_handshake_timeout=TLS_S
-            )
-        except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
-            self._fail_tls(error)
+            self._tls = TlsLayer(self._context, self._domain)
+        except ValueError as error:
+            self._fail_tls("tls-failed", str(error))
             return
-        if self._listener is None or upgraded is None:
-            return
-        self._transport = upgraded
-        self.stream.tls_up()
-        self.flush()
+        self._tls_alarm = self._wheel.after(round(TLS_S * 1_000), self._tls_late)
 
-    def _fail_tls(self, error: Exception) -> None:
-        wrong = isinstance(error, ssl.SSLCertVerificationError)
-        said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
-        condition = "certificate-invalid" if wrong else "tls-failed"
+    def _decrypt(self, tls: TlsLayer, data: bytes) -> None:
+        heard = tls.receive(data)
+        if self._tls_alarm is not None and tls.up:
+            self._tls_alarm.cancel()
+            self._tls_alarm = None
+            self.stream.tls_up()
+        if heard:
+            self._tell(self.stream.receive(heard, self._loop.time()))
+        else:
+            self.flush()
+
+    def _end_tls(self, tls: TlsLayer) -> None:
+        match tls.failure:
+            case None:
+                self._gone("the server closed the connection")
+            case ssl.SSLCertVerificationError() as error if not tls.up:
+                self._fail_tls("certificate-invalid", error.verify_message)
+            case error if not tls.up:
+                self._fail_tls("tls-failed", _phrase(error))
+            case error:
+                self._gone(f"TLS failed: {_phrase(error)}")
+
+    def _tls_late(self) -> None:
+        self._fail_tls("tls-failed", f"no handshake in {TLS_S:g} s")
+
+    def _fail_tls(self, condition: str, said: str) -> None:
         if self._listener is not None:
             self._listener.heard([StreamFailed(condition, f"TLS with {self._domain}: {said}")])
         self._gone(f"TLS failed: {said}")
@@ -245,18 +284,30 @@ class LinkConnection(asyncio.Protocol):
     def _gone(self, reason: str) -> None:
         listener = self._listener
         self._let_go()
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        self._close()
         if listener is not None:
             listener.cut(reason)
+
+    def _close(self) -> None:
+        """Behind what was written, and at the latest after `LINGER_S`."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            if self._tls is not None and (out := self._tls.close()):
+                transport.write(out)
+            transport.close()
+            self._alarm = self._wheel.after(round(LINGER_S * 1_000), transport.abort)
 
     def _let_go(self) -> None:
         self._listener = None
         self._context = self._password = None
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        for alarm in (self._alarm, self._tls_alarm):
+            if alarm is not None:
+                alarm.cancel()
+        self._alarm = self._tls_alarm = None
         for task in self._tasks:
             if task is not asyncio.current_task(self._loop):
                 task.cancel()
+
+
+def _phrase(error: ssl.SSLError) -> str:
+    return (error.reason or "handshake failed").lower().replace("_", " ")

@@ -46,6 +46,8 @@ from edge.protocol.callbacks.fields import (
     unknown_field,
 )
 
+OWN_IDS = "~^!"
+"""First characters of the names that edges give to actions, also in letters to each other."""
 REASON_BYTES = 123
 """RFC 6455 section 5.5: a control frame holds 125 bytes, two of which are the close code."""
 AFTER_MS_MAX = 10 * 366 * 86_400_000
@@ -92,6 +94,10 @@ def parse_result(obj: Obj, *, from_json: bool) -> Result:
         raise unknown_field(obj, _RESULT_FIELDS)
     actions = obj.get("actions")
     parsed = () if actions is None else parse_actions(actions, from_json=from_json)
+    for index, action in enumerate(parsed):
+        if action.id is not None and action.id[0] in OWN_IDS:
+            problem = f"must not begin with {', '.join(OWN_IDS)}, as the edge's own do"
+            raise FieldError(f"actions[{index}].id", problem)
     state = obj.get("state")
     return Result(parsed) if state is None else Result(parsed, *_state(state))
 

@@ -2,7 +2,8 @@
 
 `Framer` owns what is known of one direction of one stream: its opening tag and what has come of an element that is not
 whole. Between elements it holds no parser: expat's takes 12 KiB and remembers every name it ever saw, which a peer
-could use to fill our memory; a new one costs 7 µs. So an idle stream costs a few hundred bytes.
+could use to fill our memory. The parser is left to whichever stream hears something next
+(`edge.protocol.xmpp.spares`), so an idle stream costs a few hundred bytes.
 
 What expat is given always ends with ``>``: nothing can become whole without one. So what is found never depends on how
 the bytes were cut, and text and tags that come in small pieces are not scanned again for each of them. (expat 2.6 puts
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn, TypeAlias
 from xml.parsers import expat
 
 from edge.errors import WireError
 from edge.facts import fact
 from edge.protocol.xmpp import names
-from edge.protocol.xmpp.element import TAG, Element, end_of, named
+from edge.protocol.xmpp.element import TAG, Element, Inside, end_of, named
+from edge.protocol.xmpp.spares import Spares, scope_of
 
 __all__ = ["Element", "Ended", "Framer", "Heard", "Opened", "StreamLimits", "StreamViolation"]
 
@@ -38,6 +40,16 @@ _CONDITIONS = {
 }
 _HEADER, _BETWEEN, _WITHIN, _RESTART, _OVER = range(5)
 _PIECE = 4096
+_NODES = 1_000
+"""How many elements inside of one are noted while it comes. A note takes 200 bytes and more, an element four: of those
+with more inside nothing is noted, and they are parsed again if somebody asks."""
+_NOTED_BYTES = 65_536
+"""How large what has come of an element may be for the same."""
+_Around: TypeAlias = "tuple[dict[str, str], int, Inside, _Around | None]"
+_NOTHING: Final[Inside] = []
+"""Nothing is ever put into it."""
+_PARSERS: Final = Spares()
+"""Those of the process: what one stream leaves is good for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +108,8 @@ class Framer:
     """Finds the top-level elements in one direction of a stream, however its bytes are cut."""
 
     __slots__ = (
-        "_base", "_closes", "_context", "_depth", "_given", "_heard", "_held", "_kept", "_limits", "_nested",
-        "_parser", "_phase", "_start", "_top", "violation",
+        "_around", "_base", "_closes", "_context", "_depth", "_given", "_heard", "_held", "_inside", "_kept", "_limits",
+        "_nodes", "_parser", "_phase", "_scope", "_start", "_top", "violation",
     )  # fmt: skip
 
     def __init__(self, limits: StreamLimits) -> None:
@@ -114,12 +126,18 @@ class Framer:
     def _begin_stream(self) -> None:
         self._phase = _HEADER
         self._context = b""
-        """The stream's opening tag: what each parser reads first."""
-        self._top: tuple[str, dict[str, str]] = ("", {})
-        """The element that is not whole: its name and attributes as expat gives them."""
+        """The stream's opening tag."""
+        self._scope = ""
+        """What matters of it to a parser: what each reads first."""
+        self._top: dict[str, str] = {}
+        """Namespaces that the opening tag declares; then, attributes of the element that is not whole."""
         self._depth = 0
-        self._nested = False
-        """There is an element in it."""
+        self._nodes = 0
+        """How many more elements inside of it are noted; 0, too, between elements."""
+        self._inside = _NOTHING
+        """What is inside of the innermost element that is not whole."""
+        self._around: _Around | None = None
+        """Its attributes and place, what is inside of the one around it, and the same of that one."""
         self._drop_parser()
 
     def _drop_parser(self) -> None:
@@ -147,7 +165,7 @@ class Framer:
         try:
             self._feed(data)
         except StreamViolation as violation:
-            self._drop_parser()
+            self._begin_stream()
             self._held = b""
             violation.heard = heard
             self.violation = StreamViolation(violation.condition, violation.problem)
@@ -207,12 +225,10 @@ class Framer:
 
     def _give(self, given: bytes) -> bytes:
         """Let a parser read `given`; what it must not read of it."""
-        if self._parser is None:
-            self._make_parser()
-        assert self._parser is not None
+        parser = self._parser or self._take_parser()
         self._given = given
         try:
-            self._parser.Parse(given, False)
+            parser.Parse(given, False)
         except _Left:
             rest = given[self._closes - self._base - len(self._kept) :]
             self._drop_parser()
@@ -232,10 +248,14 @@ class Framer:
         kept = self._kept + given if self._kept else given
         if self._phase == _WITHIN:
             whole = self._start - self._base
+            if len(kept) - whole > _NOTED_BYTES:
+                self._nodes = 0
         elif self._phase == _BETWEEN:
             whole = self._closes - self._base
             rest = kept[whole:].lstrip(_SPACE)
             if not rest:
+                assert self._parser is not None
+                _PARSERS.leave(self._scope, self._parser, self._base + len(kept))
                 self._drop_parser()
                 return
             if rest[0] != _LESS:
@@ -248,30 +268,36 @@ class Framer:
 
     # -- the parser
 
-    def _make_parser(self) -> None:
-        parser = self._parser = expat.ParserCreate("UTF-8", " ")
-        if hasattr(parser, "SetReparseDeferralEnabled"):
-            parser.SetReparseDeferralEnabled(False)
+    def _take_parser(self) -> expat.XMLParserType:
         if self._phase == _HEADER:
+            parser = _new_parser()
             parser.StartElementHandler = self._open
             parser.XmlDeclHandler = self._declaration
             parser.StartNamespaceDeclHandler = self._declare
+            parser.StartDoctypeDeclHandler = self._restricted  # nowhere else well formed
         else:
-            parser.Parse(self._context, False)
-            self._base = self._closes = len(self._context)
+            spare = _PARSERS.take(self._scope)
+            if spare is None:
+                parser, scope = _new_parser(), self._scope.encode()
+                parser.Parse(scope, False)
+                spare = parser, len(scope)
+            parser, self._base = spare
+            self._closes = self._base
             parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
         # RFC 6120 §11.1. Entities can only be declared in a document type.
         parser.CommentHandler = self._restricted
         parser.ProcessingInstructionHandler = self._restricted
-        parser.StartDoctypeDeclHandler = self._restricted
+        self._parser = parser
+        return parser
 
     def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
         if encoding is not None and encoding.upper() != "UTF-8":
             raise StreamViolation("unsupported-encoding", f"the stream is in {encoding!r}, not in UTF-8")
 
     def _declare(self, prefix: str | None, namespace: str | None) -> None:
-        self._top[1][prefix or ""] = namespace or ""
+        self._top[prefix or ""] = namespace or ""
 
     def _open(self, name: str, attributes: dict[str, str]) -> None:
         parser = self._parser
@@ -282,48 +308,69 @@ class Framer:
         tag = TAG.match(data, place)
         assert tag is not None
         self._context = data[place : tag.end()]
+        self._scope = scope_of(self._context.decode())
         namespace, _, local = name.rpartition(" ")
-        self._heard.append(Opened(local, namespace, named(attributes), self._top[1]))
+        self._heard.append(Opened(local, namespace, named(attributes), self._top))
+        self._top = {}
         self._phase = _BETWEEN
         self._closes = tag.end()
         parser.StartElementHandler = self._begin
-        parser.StartNamespaceDeclHandler = None
+        parser.XmlDeclHandler = parser.StartNamespaceDeclHandler = parser.StartDoctypeDeclHandler = None
 
     def _begin(self, name: str, attributes: dict[str, str]) -> None:
-        depth = self._depth
-        if depth == 0:
-            assert self._parser is not None
-            self._start = self._parser.CurrentByteIndex
-            self._check_gap(self._start)
-            self._top = (name, attributes)
-            self._nested = False
-            self._phase = _WITHIN
-        else:
-            self._nested = True
-            if depth >= self._limits.depth:
-                raise StreamViolation("policy-violation", f"more than {depth} elements inside each other")
-        if len(attributes) > self._limits.attributes:
-            self._count(attributes)
-        self._depth = depth + 1
-
-    def _end(self, name: str) -> None:
-        depth = self._depth = self._depth - 1
-        if depth > 0:
-            return
         assert self._parser is not None
         place = self._parser.CurrentByteIndex
-        if depth < 0:
+        depth = self._depth
+        if depth == 0:
+            self._start = place
+            self._check_gap(place)
+            self._top = attributes
+            self._nodes = _NODES
+            self._phase = _WITHIN
+        else:
+            if depth >= self._limits.depth:
+                raise StreamViolation("policy-violation", f"more than {depth} elements inside each other")
+            if self._nodes:
+                self._nodes -= 1
+            self._around = attributes, place, self._inside, self._around
+        if len(attributes) > self._limits.attributes:
+            self._count(attributes)
+        self._inside = []
+        self._depth = depth + 1
+
+    def _characters(self, text: str) -> None:
+        if self._nodes:
+            self._inside.append(text)
+
+    def _end(self, name: str) -> None:
+        assert self._parser is not None
+        place = self._parser.CurrentByteIndex
+        depth = self._depth = self._depth - 1
+        if depth > 0:
+            assert self._around is not None
+            attributes, start, inside, self._around = self._around
+            if self._nodes:
+                inside.append((name, attributes, start, place, self._inside))
+            self._inside = inside
+        elif depth == 0:
+            self._end_top(name, place)
+        else:
             self._finish(place)
+
+    def _end_top(self, name: str, place: int) -> None:
         base = self._base + len(self._kept)
         start, data = self._start, self._given
         if start < base:
             base, data = self._base, self._kept + data
-        end = end_of(data, start - base, place - base, self._nested)
+        inside, nodes, attributes = self._inside, self._nodes, self._top
+        self._inside, self._nodes, self._top = _NOTHING, 0, {}
+        end = end_of(data, place - base, empty=nodes == _NODES and not inside)
         raw = data[start - base : end]
         self._closes = base + end
         self._phase = _BETWEEN
         namespace, _, local = name.rpartition(" ")
-        self._heard.append(Element(local, namespace, named(self._top[1]), raw, self._context))
+        noted = inside if nodes else None
+        self._heard.append(Element(local, namespace, named(attributes), raw, self._context, noted, start))
         if name in _RESTARTS:
             self._phase = _RESTART
             raise _Left
@@ -352,3 +399,11 @@ class Framer:
     def _restricted(self, *_: object) -> None:
         self._check_gap(None)
         raise StreamViolation("restricted-xml", "comments, processing instructions and document types are not allowed")
+
+
+def _new_parser() -> expat.XMLParserType:
+    parser = expat.ParserCreate("UTF-8", " ")
+    parser.buffer_text = True
+    if hasattr(parser, "SetReparseDeferralEnabled"):
+        parser.SetReparseDeferralEnabled(False)
+    return parser

@@ -167,7 +167,9 @@ class Arrival:
             resume=resume,
             resume_max_s=round(server.resume_s),
             carbons=link.options.carbons,
-            active=bool(row.attached),
+            # Also without a client: the backend is there. And Prosody 0.12 sometimes does not write the last message to
+            # who is not active, until it hears something (mod_csi_simple).
+            active=True,
             negotiation_s=server.negotiation_s,
             silence_s=server.silence_s,
             answer_s=server.answer_s,

@@ -85,7 +85,6 @@ class House:
             connect=LinkOptions.of(action, now).to_stored(),
             phase=LinkPhase.CONNECTING.value,
             detached_at=0 if attached else now,
-            inactive=not attached,
             credentials=sealed,
             attached=attached,
         )

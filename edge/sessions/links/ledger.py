@@ -7,6 +7,9 @@ is only what Redis has confirmed; so what the link acknowledges to the server, o
 When Redis does not answer, the same commands are given again until it does: they take effect once. Before that the row
 is looked at: if Redis has lost something, it is written again from here, where it is known. If another edge owns the
 link meanwhile, the ledger is closed (`Keeper.dispossessed`) and nothing of it is written any more.
+
+Longer than our other rooms: each command stands beside what its success, a full queue and a lost answer mean, and to
+part these would hide the order that everything rests on.
 """
 
 from __future__ import annotations

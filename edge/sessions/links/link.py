@@ -3,7 +3,7 @@
 It decides where the link is in its life, and little else: the stream is `wire`'s, the session at the server
 `far_session`'s, what stanzas mean `hearing`'s; what is durable `ledger`'s (whose `Keeper` this is), what the backend
 hears `mailbox`'s, what it orders `speaking`'s, and the way to the server `arrival`'s. A live link that is idle holds no
-task.
+task. Longer than our other rooms because all of these ask it: each method is short, and moves the phase or passes on.
 """
 
 from __future__ import annotations
@@ -367,11 +367,9 @@ class Link:
         before = tuple(self.ledger.base.attached)
         if attached == before:
             return
-        self.ledger.save(attached=attached, detached_at=0 if attached else self.now_ms(), inactive=not attached)
+        self.ledger.save(attached=attached, detached_at=0 if attached else self.now_ms())
         self.services.house.attached(self, before, attached)
         self._watch_keeping()
-        if bool(before) != bool(attached):
-            self.wire.set_active(bool(attached))
         if attached:
             self.wake_up()
         self.pump()

@@ -142,12 +142,6 @@ class Wire:
         if self._connection is not None:
             self._connection.pause()
 
-    def set_active(self, active: bool) -> None:
-        """Somebody looks, or nobody does (XEP-0352)."""
-        if self._connection is not None:
-            self._connection.stream.set_active(active)
-            self._connection.write_soon()
-
     def _drop(self) -> LinkConnection | None:
         connection, self._connection = self._connection, None
         self.speaks = False

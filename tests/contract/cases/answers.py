@@ -202,6 +202,7 @@ BAD_ACTIONS: list[tuple[str, Any, str]] = [
     ("session of another type", [{"type": "send", "text": "x", "session": 5}], "actions[0].session"),
     ("empty session", [{"type": "send", "text": "x", "session": ""}], "actions[0].session"),
     ("id of another type", [{"type": "send", "text": "x", "id": 5}], "actions[0].id"),
+    ("id that is the edge's own", [{"type": "send", "text": "x", "id": "^s-1:4/1"}], "actions[0].id"),
     (
         "subscribe without channel",
         [{"type": "send", "text": "x"}, {"type": "subscribe"}],

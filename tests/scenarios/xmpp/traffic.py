@@ -20,8 +20,7 @@ EVERYTHING = {"carbons": False, "stanzas": ["message", "presence", "iq"], "coale
 """Options of links whose events are as many as the stanzas they were sent."""
 
 SETTINGS = {"silence_s": 5}
-"""Of ``[[xmpp]]``: ask a silent server soon whether it is there. To a client that is not active (a link that no client
-is attached to) Prosody 0.12 sometimes forgets to write the last stanza, until it hears something."""
+"""Of ``[[xmpp]]``: ask a silent server soon whether it is there."""
 
 
 class Traffic:

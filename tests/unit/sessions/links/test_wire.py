@@ -414,7 +414,6 @@ async def test_a_wire_that_was_left_says_and_hears_nothing_more(link: OnWire, ho
     assert transport.end == end
     link.hears(say.MESSAGE, say.ASK)
     await link.settle()
-    link.wire.set_active(active=False)
     link.wire.acknowledge()
     await turn()
     assert transport.written == b""
