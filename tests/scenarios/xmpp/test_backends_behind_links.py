@@ -12,7 +12,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 from tests.scenarios.xmpp.holding import QUESTION, Held, Told, full_jid, held, link_id
-from tests.scenarios.xmpp.traffic import EVERYTHING, SETTINGS, Traffic, Watch
+from tests.scenarios.xmpp.traffic import EVERYTHING, Traffic, Watch
 from tests.support.waiting import wait_until
 from tests.support.xmpp import DOMAIN, SERVERS
 from tests.support.xmpp_peer import Peer
@@ -26,7 +26,7 @@ async def test_a_backend_that_is_killed_under_traffic_costs_nothing(kind: str, t
     links = range(20)
     server = {"watchers": 1, "contacts": 4}
     async with (
-        held(tmp_path, kind, 2, accounts=len(links) + 1, server=server, xmpp=SETTINGS) as here,
+        held(tmp_path, kind, 2, accounts=len(links) + 1, server=server) as here,
         Peer(here.server, len(links)) as contact,
     ):
         await here.connect(links, **EVERYTHING)
