@@ -27,6 +27,8 @@ UNNUMBERED = ("xmpp.credentials", "release")
 """Events that concern one owner of a link only, and are not stored."""
 APP = "tests.scenarios.xmpp.link_app:app"
 KEY_VARIABLE = "HOLDFAST_LINK_KEY"
+QUESTION = "vcard"
+"""The name of questions that the backend has a handler of its own for."""
 RESOURCE = "edge"
 COMPONENT = "x:component"
 """The link of the component."""

@@ -12,11 +12,9 @@ from dataclasses import asdict
 from typing import Any
 
 from backend_sdk import App, Link, Message, Open, Refused, Session, XmppCredentials, XmppIq, XmppIqResult, XmppMessage
+from tests.scenarios.xmpp.holding import QUESTION
 from tests.support.journal import Journal
 from tests.support.xmpp import PASSWORD
-
-NAMED = "vcard"
-"""Answers to questions of this name are noted with it."""
 
 app = App()
 _journal = Journal.from_environment()
@@ -59,7 +57,7 @@ async def answer(link: Link, event: XmppIq) -> None:
         link.reply(event, "<answer xmlns='urn:test'/>")
 
 
-@app.on_xmpp_iq_result(NAMED)
+@app.on_xmpp_iq_result(QUESTION)
 async def answered(link: Link, event: XmppIqResult) -> None:
     _note(link, event)
     link.state["answered"] = link.state.get("answered", 0) + 1

@@ -11,9 +11,8 @@ from slixmpp.exceptions import IqError
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
-from tests.scenarios.xmpp.holding import Held, Told, full_jid, held, link_id
-from tests.scenarios.xmpp.link_app import NAMED
-from tests.scenarios.xmpp.traffic import EVERYTHING, SETTINGS, Traffic, Watch
+from tests.scenarios.xmpp.holding import QUESTION, Held, Told, full_jid, held, link_id
+from tests.scenarios.xmpp.traffic import EVERYTHING, Traffic, Watch
 from tests.support.waiting import wait_until
 from tests.support.xmpp import DOMAIN, SERVERS
 from tests.support.xmpp_peer import Peer
@@ -27,7 +26,7 @@ async def test_a_backend_that_is_killed_under_traffic_costs_nothing(kind: str, t
     links = range(20)
     server = {"watchers": 1, "contacts": 4}
     async with (
-        held(tmp_path, kind, 2, accounts=len(links) + 1, server=server, xmpp=SETTINGS) as here,
+        held(tmp_path, kind, 2, accounts=len(links) + 1, server=server) as here,
         Peer(here.server, len(links)) as contact,
     ):
         await here.connect(links, **EVERYTHING)
@@ -120,7 +119,7 @@ async def test_an_answer_finds_another_process_than_the_one_that_asked(kind: str
     async with held(tmp_path, kind, 2) as here, Peer(here.server, 1) as contact, Peer(here.server, 2) as other:
         asked = Asked(contact)
         await here.connect([0])
-        question = {"to": contact.jid, "xml": "<query xmlns='urn:test'/>", "name": NAMED, "timeout_s": 300}
+        question = {"to": contact.jid, "xml": "<query xmlns='urn:test'/>", "name": QUESTION, "timeout_s": 300}
         await here.order((LINK, "iq", question))
         request = await asked.request(0)
         # Somebody else who knows the id.
@@ -135,7 +134,7 @@ async def test_an_answer_finds_another_process_than_the_one_that_asked(kind: str
         answer(contact, request, "true")
         [result] = await results(here, 1)
         assert result.fields["ok"]
-        assert result.fields["action_id"].startswith(f"{NAMED}#")
+        assert result.fields["action_id"].startswith(f"{QUESTION}#")
         assert "true" in result.fields["xml"]
         contact.say(full_jid(0), "echo done")
         await contact.until_it_has(["done"])

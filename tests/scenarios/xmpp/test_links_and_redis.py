@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios.xmpp.holding import Held, full_jid, held
-from tests.scenarios.xmpp.traffic import EVERYTHING, SETTINGS, Traffic, Watch
+from tests.scenarios.xmpp.traffic import EVERYTHING, Traffic, Watch
 from tests.support.waiting import wait_until
 from tests.support.xmpp import SERVERS
 from tests.support.xmpp_peer import Peer
@@ -28,7 +28,7 @@ async def two_edges(folder: Path, kind: str) -> AsyncIterator[tuple[Held, Peer]]
     """With links on both, and a contact that sees nothing of what happens to them."""
     server = {"watchers": 1, "contacts": 4}
     async with (
-        held(folder, kind, 2, accounts=len(LINKS) + 1, server=server, xmpp=SETTINGS) as here,
+        held(folder, kind, 2, accounts=len(LINKS) + 1, server=server) as here,
         Peer(here.server, len(LINKS)) as contact,
     ):
         await here.connect(LINKS, **EVERYTHING)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios.xmpp.holding import Held, held, link_id
-from tests.scenarios.xmpp.traffic import EVERYTHING, SETTINGS, Traffic, Watch
+from tests.scenarios.xmpp.traffic import EVERYTHING, Traffic, Watch
 from tests.support import proctree
 from tests.support.xmpp import SERVERS
 from tests.support.xmpp_peer import Peer
@@ -30,9 +30,7 @@ async def busy(
     them until the block ends."""
     server = {"watchers": WATCHERS, "contacts": 4}
     async with (
-        held(
-            folder, kind, edges, accounts=count + WATCHERS, server=server, edge={"lease_s": lease_s}, xmpp=SETTINGS
-        ) as here,
+        held(folder, kind, edges, accounts=count + WATCHERS, server=server, edge={"lease_s": lease_s}) as here,
         contextlib.AsyncExitStack() as stack,
     ):
         contacts = await asyncio.gather(

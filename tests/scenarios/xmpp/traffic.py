@@ -19,9 +19,6 @@ OPEN = 4
 EVERYTHING = {"carbons": False, "stanzas": ["message", "presence", "iq"], "coalesce": []}
 """Options of links whose events are as many as the stanzas they were sent."""
 
-SETTINGS = {"silence_s": 5}
-"""Of ``[[xmpp]]``: ask a silent server soon whether it is there."""
-
 
 class Traffic:
     """Rounds over all links while the block runs: a contact says something to each, which the link answers, and now and
