@@ -72,9 +72,10 @@ class Arrival:
             credentials = None if server.is_component else await self._credentials()
             if credentials is None and not server.is_component:
                 continue
-            await link.services.pacer.admitted(server)
-            if link.phase is not LinkPhase.CONNECTING or await self._try(server, credentials):
-                return
+            async with link.services.house.under_way(server.domain):
+                await link.services.pacer.admitted(server)
+                if link.phase is not LinkPhase.CONNECTING or await self._try(server, credentials):
+                    return
             self._failures += 1
             most = min(AGAIN_MOST_MS, AGAIN_FIRST_MS << min(self._failures, 7))
             await asyncio.sleep(link.services.random() * most / 1_000)

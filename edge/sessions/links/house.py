@@ -31,6 +31,8 @@ PAGE = 200
 """Links claimed at a time; others claim as well, and everybody's commands share one Redis."""
 CHECK_MS = 15_000
 """How often it is looked whether clients elsewhere, to which links are attached, are still there."""
+UNDER_WAY = 64
+"""Logins to one server that may be under way at once."""
 GIVE_AWAY_AT_ONCE = 100
 TELL_MS = 40
 """Between two words to the other edges about links that are to be had."""
@@ -48,8 +50,17 @@ class House:
         self._telling: Alarm | None = None
         self.pinned: dict[str, str] = {}
         """Domain → the SASL mechanism of the last login to it."""
+        self._under_way: dict[str, asyncio.Semaphore] = {}
         self.closed = False
         """This edge goes down: it takes no more links."""
+
+    def under_way(self, domain: str) -> asyncio.Semaphore:
+        """To be held while a link logs in there. A server that is slower than `logins_per_s` would else be asked by all
+        at once, and answer none within `negotiation_s`."""
+        turns = self._under_way.get(domain)
+        if turns is None:
+            turns = self._under_way[domain] = asyncio.Semaphore(UNDER_WAY)
+        return turns
 
     def get(self, id: str) -> Link | None:
         return self._links.get(id)
