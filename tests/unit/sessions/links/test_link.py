@@ -61,7 +61,11 @@ class Hall:
             deliverer=SimpleNamespace(ready=self._is_ready),
         )
         house = SimpleNamespace(
-            pinned={}, attached=lambda *_: None, forget=self._forget, lost=lambda link: self.gone.append("lost")
+            under_way=lambda domain: asyncio.Semaphore(1),
+            pinned={},
+            attached=lambda *_: None,
+            forget=self._forget,
+            lost=lambda link: self.gone.append("lost"),
         )
         self.services: Any = SimpleNamespace(
             shared=shared, loop=asyncio.get_running_loop(), dialer=self, pacer=self, vault=self.vault,
