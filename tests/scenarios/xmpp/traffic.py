@@ -75,11 +75,15 @@ class Traffic:
             for number in self._links:
                 if len(self._echoes[number]) - self._answered[number] < OPEN:
                     self._ask(number, turn)
-                with contextlib.suppress(TimeoutError):  # the load that a test chose, not a wait for anything
-                    await asyncio.wait_for(self._stop.wait(), self._pause_s)
+                await self._pace()
                 if self._stop.is_set():
                     return
             turn += 1
+
+    async def _pace(self) -> None:
+        """The load that a test chose, not a wait for anything."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), self._pause_s)
 
     def _ask(self, number: int, turn: int) -> None:
         if turn % 3 == 1:  # every third time to another link too
@@ -134,10 +138,13 @@ class Traffic:
 
     async def _finish(self) -> None:
         """Say a last word on every way: when it has come, nothing that was said before is still on its way."""
+        self._stop.clear()
         for number, target in list(self._passed):
             self._pass(number, target, f"{number}>{target}-end")
+            await self._pace()
         for number in self._links:
             self._echo(number, f"{number}-end")
+            await self._pace()
         await self._until({number: len(echoes) for number, echoes in self._echoes.items()}, "all last words are echoed")
         last = {tags[-1] for tags in self._passed.values()}
         bodies: set[str | None] = set()
