@@ -26,8 +26,8 @@ class Traffic:
 
     At the block's end all of it is checked: what was said was told once and in order for each pair, and whatever the
     server has counted as sent to a link was told to the backend. Links need the options `EVERYTHING`. One thing is
-    forgiven: ejabberd 23.01 loses what it is just handing out when a session is resumed (to any client: it is never
-    sent), about one message in a hundred resumes under traffic.
+    forgiven: of what ejabberd 23.01 is just handing out when a session is resumed, it now and then sends a message late,
+    behind later ones, or never. It does so to any client.
     """
 
     def __init__(self, here: Held, contacts: Sequence[Peer], links: Sequence[int], rate: float = 60) -> None:
@@ -117,7 +117,8 @@ class Traffic:
                 tag = str(message["body"])
                 number = tag.partition("-")[0]
                 if number.isdigit():
-                    self._answered[int(number)] = self._echoes[int(number)].index(tag) + 1
+                    place_of = self._echoes[int(number)].index(tag) + 1
+                    self._answered[int(number)] = max(self._answered[int(number)], place_of)
 
     async def _until(self, goal: dict[int, int], why: str) -> None:
         def met() -> bool:
@@ -154,39 +155,42 @@ class Traffic:
             return last <= bodies
 
         await wait_until(all_told, "all last words were passed on", MANY_S)
-        lost = [body for number in self._links for body in self._check_link(number)]
-        assert len(lost) <= self._forgiven(), f"{len(lost)} of {self.said} messages are lost: {lost[:20]}"
+        wrong = [body for number in self._links for body in self._check_link(number)]
+        assert len(wrong) <= self._forgiven(), f"{len(wrong)} of {self.said} messages are lost or late: {wrong[:20]}"
 
     def _check_link(self, number: int) -> list[str]:
-        """What was said to the link is told once and in order; returns what is not."""
+        """What was said to the link is told, once and in order; returns what is missing or late."""
         link = link_id(number)
         told = self._here.notes.bodies(link)
-        heard = set(told)
-        lost = _check(told, self._said[number])
-        # Whatever the backend was told to do is done.
-        echoes = [tag for tag in self._echoes[number] if f"echo {tag}" in heard]
+        assert len(set(told)) == len(told), "something came twice"
+        wrong = _wrong(told, self._said[number])
+        # Whatever the backend was told to do is done, in the order in which it was told.
         mine = set(self._echoes[number])
+        echoes = [body.removeprefix("echo ") for body in told if body.startswith("echo ")]
         assert [body for body in self._contact_of(number).bodies if body in mine] == echoes
-        for (source, target), tags in self._passed.items():
+        order = f"pass {full_jid(number)} "
+        for source, target in self._passed:
             if target == number:
-                ordered = set(self._here.notes.bodies(link_id(source)))
-                sent = [tag for tag in tags if f"pass {full_jid(target)} {tag}" in ordered]
-                lost += _check(told, sent)
-        assert len(heard) == len(told), "something came twice"
+                orders = self._here.notes.bodies(link_id(source))
+                wrong += _wrong(told, [body.removeprefix(order) for body in orders if body.startswith(order)])
         # Whatever the server has sent is told.
         events = [len(self._here.notes.of(kind, link)) for kind in ("message", "presence", "iq")]
         assert self._here.stanzas_counted(number) == sum(events)
-        return lost
+        return wrong
 
     def _forgiven(self) -> int:
         return len(self._here.notes.all("resumed")) if isinstance(self._here.server, Ejabberd) else 0
 
 
-def _check(told: Sequence[str], said: Sequence[str]) -> list[str]:
-    """All of what was said that is told is told once, in this order; returns what is not told."""
-    wanted, heard = set(said), set(told)
-    assert [body for body in told if body in wanted] == [body for body in said if body in heard]
-    return [body for body in said if body not in heard]
+def _wrong(told: Sequence[str], said: Sequence[str]) -> list[str]:
+    """What of this was not told, or behind something that was said later."""
+    place = {body: number for number, body in enumerate(said)}
+    late, last = [], -1
+    for body in told:
+        if body in place and place[body] < last:
+            late.append(body)
+        last = max(last, place.get(body, last))
+    return [*(place.keys() - set(told)), *late]
 
 
 class Watch:
