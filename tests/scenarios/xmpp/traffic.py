@@ -26,8 +26,8 @@ class Traffic:
 
     At the block's end all of it is checked: what was said was told once and in order for each pair, and whatever the
     server has counted as sent to a link was told to the backend. Links need the options `EVERYTHING`. One thing is
-    forgiven: of what ejabberd 23.01 is just handing out when a session is resumed, it now and then sends a message late,
-    behind later ones, or never. It does so to any client.
+    forgiven: of what ejabberd 23.01 is just handing out when a session is resumed, now and then a message is sent late,
+    behind later ones, or never. So it is with any client.
     """
 
     def __init__(self, here: Held, contacts: Sequence[Peer], links: Sequence[int], rate: float = 60) -> None:
