@@ -59,25 +59,25 @@ class LinkPost:
         link = self._house.get(target)
         if lane is None and link is not None and not _connects(result):
             link.order(result, lambda error: self._replied(target, order, error))
-        elif lane is None:
-            self._lanes[target] = lane = deque([order])
-            loop.create_task(self._run(target, lane), name=f"orders for {target}")
-        elif len(lane) >= WAITING:
+        elif lane is not None and len(lane) >= WAITING:
             done.set_exception(QueueFull(f"{WAITING} orders wait for link {target}: come back later"))
         else:
-            lane.append(order)
+            self._queue(target, order)
         return done
+
+    def _queue(self, target: str, order: _Order) -> None:
+        """Behind those that wait already, if any do."""
+        lane = self._lanes.get(target)
+        if lane is None:
+            self._lanes[target] = lane = deque()
+            self._house.services.loop.create_task(self._run(target, lane), name=f"orders for {target}")
+        lane.append(order)
 
     def _replied(self, target: str, order: _Order, error: HoldfastError | None) -> None:
         """A link of ours has answered. One that leaves takes its orders with it to its next owner."""
         link = self._house.get(target)
         if isinstance(error, SessionGone) and (link is None or link.moving):
-            lane = self._lanes.get(target)
-            if lane is not None:
-                lane.append(order)
-            else:
-                self._lanes[target] = lane = deque([order])
-                self._house.services.loop.create_task(self._run(target, lane), name=f"orders for {target}")
+            self._queue(target, order)
         else:
             _finish(order, error)
 

@@ -36,7 +36,7 @@ class LinkMailbox:
     """One link's."""
 
     __slots__ = (
-        "_announced", "_asides", "_chosen", "_chosen_at", "_flying", "_link", "_reading", "_wants_again", "outcomes",
+        "_announced", "_asides", "_chosen", "_chosen_at", "_flying", "_link", "_reading", "outcomes",
         "quiet",
     )  # fmt: skip
 
