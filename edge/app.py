@@ -14,13 +14,13 @@ import platform
 import random
 import signal
 from asyncio import Future
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import islice
-from typing import Any
 
 from edge.backend.client import BackendClient
 from edge.backend.origins import BackendOrigins
+from edge.backend.probe import probe
 from edge.clock import SystemClock
 from edge.config import GripRouteSettings, GripSettings, RouteSettings, Settings, XmppSettings
 from edge.control.app import control_app
@@ -33,6 +33,7 @@ from edge.links.dialer import XmppDialer
 from edge.links.pacing import Pacer
 from edge.links.vault import Vault
 from edge.model.phases import Phase
+from edge.model.release import StoredTable
 from edge.sessions.channels import ChannelPolicies
 from edge.sessions.doors import Doors
 from edge.sessions.grip.channels import GripChannels, is_grip
@@ -161,7 +162,12 @@ class Edge:
         inputs = settings.grip if context.index == 0 else GripSettings()
         self._zmq = ZmqInputs(inputs, self._items, self._metrics, clock)
         operations = LocalOperations(
-            services, self._route_settings, items=self._items, drain=context.ask_drain, readiness=self.readiness
+            services,
+            self._route_settings,
+            items=self._items,
+            check=probe,
+            drain=context.ask_drain,
+            readiness=self.readiness,
         )
         tls = (settings.edge.tls_cert, settings.edge.tls_key) if settings.edge.tls_cert else None
         self._public = Listener(
@@ -339,7 +345,7 @@ class Edge:
             self._read_releases(app)
 
     def _read_releases(self, app: str) -> None:
-        def read(answer: Future[Mapping[str, Mapping[str, Any]]]) -> None:
+        def read(answer: Future[StoredTable]) -> None:
             # Without Redis the table known last stands.
             if not answer.cancelled() and answer.exception() is None:
                 self._services.releases.update(app, answer.result())

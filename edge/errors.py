@@ -129,6 +129,10 @@ class Conflict(HoldfastError):
     """What an operator asked for does not fit the present state; the message says what to do first."""
 
 
+class Unhealthy(HoldfastError):
+    """A release does not pass its health check; the message says what was wrong with it."""
+
+
 class BackendError(HoldfastError):
     """A call to a backend failed before a whole answer came."""
 

@@ -21,8 +21,8 @@ from edge.errors import (
     StoreError,
     StoreRefused,
     StoreUnavailable,
+    Unhealthy,
 )
-from edge.model.release import ReleaseTable
 from edge.store.base import Publication, SessionRow
 from edge.store.links_base import LinkRow
 
@@ -69,6 +69,8 @@ def problem_of(error: Exception) -> Response:
             return problem(404, "not_found", str(error))
         case Conflict():
             return problem(409, "conflict", str(error))
+        case Unhealthy():
+            return problem(422, "unhealthy", str(error))
         case SessionGone():
             return problem(410, "gone", str(error) or "the session has ended")
         case StoreUnavailable():
@@ -134,16 +136,4 @@ def link_view(row: LinkRow) -> dict[str, Any]:
             "waiting": row.seq - row.done,
             "unacked": (row.out_n - row.out_base) % 2**32,
         },
-    }
-
-
-def release_view(table: ReleaseTable, sha: str) -> dict[str, Any]:
-    """`NotFound` when `sha` is not in `table`."""
-    entry = table.entry(sha)
-    return {
-        "sha": entry.sha,
-        "url": entry.url,
-        "state": table.state(sha),
-        "configured": entry.sha == table.configured,
-        "added_at": entry.added_at or None,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -58,8 +58,11 @@ class Publication:
     sender: str | None
 
 
-async def read_body(request: Request) -> Body:
-    """The body as a map. `BadRequest` when it is too large, too slow, of another type, or does not parse."""
+async def read_body(request: Request, *, optional: bool = False) -> Body:
+    """The body as a map; an empty one when it is `optional` and there is none. `BadRequest` when it is too large, too
+    slow, of another type, or does not parse."""
+    if optional and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return Body({}, True)
     encoding = encoding_of(request.headers.get("content-type", ""))
     if encoding is None:
         raise BadRequest(415, "unsupported_media_type", "send application/json or application/msgpack")
@@ -106,7 +109,7 @@ def _phrase(error: Exception) -> str:
 def publication(channel: str, body: Body) -> Publication:
     """``{"text" | "data", "id"?, "sender"?}``. It is the `publish` action with the channel taken from the path."""
     known = {"text", "data", "id", "sender"}
-    _only(body, known)
+    only(body, known)
     fields = {key: value for key, value in body.fields.items() if key != "sender"}
     action = {"type": "publish", "channel": channel, "session": body.fields.get("sender"), **fields}
     order = _one_action(action, body.from_json, {"session": "sender"})
@@ -116,7 +119,7 @@ def publication(channel: str, body: Body) -> Publication:
 
 def order(body: Body) -> Result:
     """``{"actions": […], "state"?: {"set"?, "unset"?}}``: what `Operations.act` takes."""
-    _only(body, {"actions", "state"})
+    only(body, {"actions", "state"})
     if "actions" not in body.fields:
         raise FieldError("actions", "is missing")
     result = parse_result(body.fields, from_json=body.from_json)
@@ -124,15 +127,6 @@ def order(body: Body) -> Result:
         if isinstance(action, Accept | Reject):
             raise FieldError(f"actions[{index}].type", "only answers a handshake, which is over")
     return result
-
-
-def release_url(body: Body) -> str:
-    """``{"url": str}``."""
-    _only(body, {"url"})
-    url = body.fields.get("url")
-    if type(url) is not str or not url or len(url) > 2_048:
-        raise FieldError("url", "is missing" if url is None else "must be text of 1 to 2048 characters")
-    return url
 
 
 def closing(request: Request) -> CloseSession:
@@ -200,7 +194,8 @@ def _integer(request: Request, field: str) -> int | None:
     return int(value)
 
 
-def _only(body: Body, known: set[str]) -> None:
+def only(body: Body, known: Collection[str]) -> None:
+    """`FieldError` when there is a field that is not `known`."""
     for key in body.fields:
         if key not in known:
             raise FieldError(ascii(key[:40])[1:-1], f"unknown field; known are {', '.join(sorted(known))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,6 +25,8 @@ class Context:
     gather: Gather
     publish_bytes: Callable[[], int] = lambda: 1_000_000
     """Largest body of items to publish."""
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    """Wall clock."""
 
 
 Handler = Callable[[Context, Request], Awaitable[Response]]

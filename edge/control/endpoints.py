@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from edge.control import channels, items, process, releases, sessions
 from edge.control.context import Endpoint, Parameter
 
-_RELEASE = "/v1/apps/{app}/releases/{sha}"
+_RELEASES = "/v1/apps/{app}/releases"
+_RELEASE = _RELEASES + "/{sha}"
+_CHANGE_ERRORS = (400, 404, 408, 409, 413, 415, 503)
 _SESSION_ERRORS = (404, 410, 503)
 
 ENDPOINTS: Sequence[Endpoint] = (
@@ -95,28 +97,21 @@ ENDPOINTS: Sequence[Endpoint] = (
         (400, *_SESSION_ERRORS, 408, 409, 413, 415, 504),
         body="Order",
     ),
-    Endpoint(
-        "GET",
-        "/v1/apps/{app}/releases",
-        "All releases of an app.",
-        releases.releases,
-        {200: "Releases"},
-        (400, 404, 503),
-    ),
+    Endpoint("GET", _RELEASES, "All releases of an app.", releases.releases, {200: "Releases"}, (400, 404, 503)),
     Endpoint("GET", _RELEASE, "One release.", releases.release, {200: "Release"}, (400, 404, 503)),
     Endpoint(
         "PUT",
         _RELEASE,
-        "Add a release, or move it to another URL.",
+        "Add a release that passes its health check, or move it to another URL.",
         releases.put,
         {200: "Release"},
-        (400, 403, 404, 409, 408, 413, 415, 503),
+        (*_CHANGE_ERRORS, 403, 422),
         body="NewRelease",
     ),
     Endpoint(
         "DELETE",
         _RELEASE,
-        "Forget a release that is not current.",
+        "Forget a release that has no sessions and gets none.",
         releases.delete,
         {200: "Releases"},
         (400, 404, 409, 503),
@@ -124,17 +119,79 @@ ENDPOINTS: Sequence[Endpoint] = (
     Endpoint(
         "POST",
         _RELEASE + "/promote",
-        "Make a release the current one.",
+        "Send all sessions that have neither pin nor cohort to a release.",
         releases.promote,
         {200: "Release"},
-        (400, 404, 409, 503),
+        _CHANGE_ERRORS,
+        body="Promotion",
     ),
     Endpoint(
         "POST",
         _RELEASE + "/retire",
-        "Let no session go to a release any more.",
+        "Let no new session go to a release, and those on it leave: at once, over a time, when idle.",
         releases.retire,
         {200: "Release"},
+        _CHANGE_ERRORS,
+        body="Retirement",
+    ),
+    Endpoint(
+        "POST",
+        _RELEASE + "/cohorts",
+        "Say which sessions a release is meant for, whatever the weights are.",
+        releases.cohorts,
+        {200: "Release"},
+        _CHANGE_ERRORS,
+        body="Cohorts",
+    ),
+    Endpoint(
+        "POST",
+        _RELEASES + "/weights",
+        "Share the sessions among releases; those that are not named get none.",
+        releases.weights,
+        {200: "Releases"},
+        _CHANGE_ERRORS,
+        body="Weights",
+    ),
+    Endpoint(
+        "POST",
+        _RELEASES + "/rollback",
+        "Put the weights back as they were before they were changed last.",
+        releases.roll_back,
+        {200: "Releases"},
+        _CHANGE_ERRORS,
+    ),
+    Endpoint(
+        "POST",
+        _RELEASE + "/canary",
+        "Give a release a growing share while its figures are good, and take it back when they are not.",
+        releases.start_canary,
+        {200: "Releases"},
+        _CHANGE_ERRORS,
+        body="NewCanary",
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/apps/{app}/canary",
+        "Stop the canary: the weights go back.",
+        releases.stop_canary,
+        {200: "Releases"},
+        (400, 404, 409, 503),
+    ),
+    Endpoint(
+        "POST",
+        _RELEASE + "/shadow",
+        "Show a release the events of a share of the sessions, and compare its answers.",
+        releases.start_shadow,
+        {200: "Releases"},
+        _CHANGE_ERRORS,
+        body="NewShadow",
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/apps/{app}/shadow",
+        "No shadow any more.",
+        releases.stop_shadow,
+        {200: "Releases"},
         (400, 404, 409, 503),
     ),
     Endpoint("POST", "/v1/drain", "Do what SIGTERM does: go down politely.", process.drain, {202: "Draining"}),

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-Schema = Mapping[str, Any]
-
-TEXT: Schema = {"type": "string"}
-WHOLE: Schema = {"type": "integer"}
-YES_NO: Schema = {"type": "boolean"}
-TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
-BYTES: Schema = {"$ref": "#/components/schemas/Bytes"}
-
-
-def _map(about: str, properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
-    return {
-        "type": "object",
-        "description": about,
-        "properties": properties,
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": False,
-    }
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
+from edge.control.release_schemas import RELEASE_SCHEMAS
+from edge.control.schema_parts import BYTES, TEXT, TEXT_OR_NULL, WHOLE, YES_NO, Schema
+from edge.control.schema_parts import array as _list
+from edge.control.schema_parts import named as _ref
+from edge.control.schema_parts import object_of as _map
 
 SCHEMAS: Mapping[str, Schema] = {
     "Error": _map(
@@ -125,21 +103,7 @@ SCHEMAS: Mapping[str, Schema] = {
         optional=["state"],
     ),
     "Outcome": _map("The session's edge has carried it out.", {"outcome": {"type": "string", "enum": ["delivered"]}}),
-    "NewRelease": _map("Where the release is: a URL that the route setting release_urls allows.", {"url": TEXT}),
-    "Release": _map(
-        "One deployed version. `configured`: it comes from the configuration.",
-        {
-            "sha": TEXT,
-            "url": TEXT,
-            "state": {"type": "string", "enum": ["current", "added", "retired"]},
-            "configured": YES_NO,
-            "added_at": {"type": ["integer", "null"]},
-        },
-    ),
-    "Releases": _map(
-        "All releases of an app; exactly one is current.",
-        {"app": TEXT, "current": TEXT, "releases": _list(_ref("Release"))},
-    ),
+    **RELEASE_SCHEMAS,
     "Alive": _map("", {"alive": YES_NO}),
     "Readiness": _map(
         "Why no new connections should come here; empty when ready.", {"ready": YES_NO, "reasons": _list(TEXT)}

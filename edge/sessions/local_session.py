@@ -18,6 +18,7 @@ from dataclasses import replace
 from edge.backend.base import Expired, Outcome, Refused, Release
 from edge.config import LimitSettings, RouteSettings
 from edge.errors import FenceRefused, SessionGone
+from edge.model.cohort import Subject
 from edge.model.phases import Phase
 from edge.model.session import Flow, Session
 from edge.model.verdict import Changes, plain
@@ -67,7 +68,7 @@ class LocalSession:
         self._services = services
         self.handle = handle
         self.connection: Connection = connection
-        release = self._chosen = services.releases.choose(handle.settings, None, None)
+        release = self._chosen = services.releases.choose(handle.settings, Subject(id), None, None, 0)
         self._chosen_at = services.releases.version
         self.model = Session(id, release.sha)
         self.meters: RouteMeters = services.metrics.route(handle.name, release.sha)
@@ -160,7 +161,9 @@ class LocalSession:
         releases = self._services.releases
         if self._chosen_at != releases.version:
             self._chosen_at = releases.version
-            self._chosen = releases.choose(self.handle.settings, self.model.pinned, self.model.release)
+            model, now = self.model, self._services.clock.wall_ms()
+            subject = Subject(model.id, model.user)
+            self._chosen = releases.choose(self.handle.settings, subject, model.pinned, model.release, now)
         return self._chosen
 
     @property

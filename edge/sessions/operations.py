@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from edge.config import RouteSettings
 from edge.errors import NotFound, SessionGone
+from edge.model.release import ReleaseCounts, StoredTable
 from edge.protocol.callbacks.actions import CloseSession, Result, XmppDisconnect, is_link
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemPublisher, ItemResult
 from edge.sessions.operations_port import ChannelState
-from edge.sessions.release_desk import ReleaseDesk
+from edge.sessions.release_desk import Check, ReleaseDesk
 from edge.sessions.services import Services
 from edge.store.base import HistoryPage, Position, Published, SessionRow
 from edge.store.links_base import LinkRow
@@ -29,10 +29,11 @@ class LocalOperations(ReleaseDesk):
         routes: Callable[[], Sequence[RouteSettings]],
         *,
         items: ItemPublisher,
+        check: Check,
         drain: Callable[[], None],
         readiness: Callable[[], Sequence[str]],
     ) -> None:
-        super().__init__(services.store, routes, services.clock, self._releases_changed)
+        super().__init__(services.store, routes, services.clock, self._releases_changed, check)
         self._services = services
         self._items = items
         self._drain = drain
@@ -92,7 +93,10 @@ class LocalOperations(ReleaseDesk):
     async def end_session(self, session: str, code: int, reason: str) -> None:
         await self.act(session, Result((XmppDisconnect() if is_link(session) else CloseSession(code, reason),)))
 
-    async def _releases_changed(self, app: str, stored: Mapping[str, Mapping[str, Any]]) -> None:
+    async def release_counts(self, app: str) -> ReleaseCounts:
+        return await self._services.post.count_releases(app)
+
+    async def _releases_changed(self, app: str, stored: StoredTable) -> None:
         self._services.releases.update(app, stored)
         await self._services.post.tell_releases_changed(app)
 

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.model.release import ReleaseTable
+from edge.model.release import ReleaseCounts, ReleaseTable
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemResult
+from edge.sessions.release_desk import Change, NewRelease
 from edge.store.base import HistoryPage, Position, Published, SessionRow
 from edge.store.links_base import LinkRow
 
@@ -32,26 +33,24 @@ class ChannelState:
 class ReleaseOperations(Protocol):
     """The release table of an app. All raise `NotFound` when no route names the app.
 
-    A change is in the store when the call returns, and every live edge has been told to read the table again.
+    A change is in the store when the call returns, and every live edge has been told to read the table again. One that
+    is refused has changed nothing.
     """
 
     async def releases(self, app: str) -> ReleaseTable: ...
 
-    async def put_release(self, app: str, sha: str, url: str) -> ReleaseTable:
-        """`NotAllowed` when no `release_urls` of the app's routes allows `url`; `Conflict` for the configured
-        release; `FieldError` for a bad SHA."""
+    async def put_release(self, app: str, new: NewRelease) -> ReleaseTable:
+        """`NotAllowed` when no `release_urls` of the app's routes allows the URL; `Unhealthy` when the release does not
+        answer there; and as `release_changes.add`."""
         ...
 
-    async def promote_release(self, app: str, sha: str) -> ReleaseTable:
-        """`NotFound`; `Conflict` when it is retired."""
+    async def change_releases(self, app: str, change: Change) -> ReleaseTable:
+        """Take one step (`edge.model.release_changes`), whole and at once; raises what the step does, and `Conflict`
+        when others kept changing the table meanwhile."""
         ...
 
-    async def retire_release(self, app: str, sha: str) -> ReleaseTable:
-        """`NotFound`; `Conflict` for the current one."""
-        ...
-
-    async def delete_release(self, app: str, sha: str) -> ReleaseTable:
-        """`NotFound`; `Conflict` for the current one and the configured one."""
+    async def release_counts(self, app: str) -> ReleaseCounts:
+        """Sessions per release over all live edges."""
         ...
 
 

@@ -15,6 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, VaultError, WireError
+from edge.model.release import ReleaseCounts
 from edge.protocol.callbacks.actions import Result, XmppConnect, XmppCredentials, is_link
 from edge.protocol.mail import (
     Count,
@@ -187,6 +188,15 @@ class Post:
         number = next(self._numbers)
         (total,) = await self._tally(number, [mine], others, encode_letter(CountAsked(number, channel)))
         return total
+
+    async def count_releases(self, app: str) -> ReleaseCounts:
+        """Sessions of `app` per release over all live edges."""
+        counts: dict[str, int] = {}
+        for session in self.services.registry:
+            if session.route.app == app:
+                counts[session.model.release] = counts.get(session.model.release, 0) + 1
+        others = [edge for edge in await self.services.store.edges() if edge != self.services.edge_id]
+        return ReleaseCounts(counts, complete=not others)
 
     def count_receivers(
         self, items: Sequence[tuple[str, Sequence[str]]], edges: Iterable[str]

@@ -6,12 +6,12 @@ besides; between that, choosing is a dictionary look-up. Without Redis the last 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from edge.backend.base import Release
 from edge.config import RouteSettings
-from edge.model.release import ReleaseTable, choose_release
+from edge.model.cohort import Subject
+from edge.model.release import NOTHING_STORED, ReleaseTable, StoredTable, choose_release
 
 
 class Releases:
@@ -24,7 +24,7 @@ class Releases:
         self._changed = changed
         self.version = 0
         """Rises whenever a choice may come out differently than before: what was chosen may be kept until then."""
-        self._stored: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+        self._stored: dict[str, StoredTable] = {}
         self._tables: dict[tuple[str, str, str], ReleaseTable] = {}
         self._chosen: dict[tuple[str, str, str], Release] = {}
 
@@ -33,14 +33,23 @@ class Releases:
         key = (route.app, route.release, route.backend)
         table = self._tables.get(key)
         if table is None:
-            table = ReleaseTable.of(route.release, route.backend, self._stored.get(route.app, {}))
+            table = ReleaseTable.of(route.release, route.backend, self._stored.get(route.app, NOTHING_STORED))
             self._tables[key] = table
         return table
 
-    def choose(self, route: RouteSettings, pinned: str | None, held: str | None) -> Release:
+    def choose(
+        self,
+        route: RouteSettings,
+        subject: Subject,
+        pinned: str | None,
+        held: str | None,
+        now: int,
+        *,
+        stay: bool = True,
+    ) -> Release:
         """The release for a session of `route`; see `choose_release`. The same object while nothing changes."""
         table = self.table(route)
-        sha = choose_release(route.policy, pinned, table, held)
+        sha = choose_release(route.policy, pinned, table, subject, held, now, stay=stay)
         url = table.entries[sha].url
         key = (route.app, sha, url)
         release = self._chosen.get(key)
@@ -48,9 +57,9 @@ class Releases:
             release = self._chosen[key] = Release(route.app, sha, url)
         return release
 
-    def update(self, app: str, stored: Mapping[str, Mapping[str, Any]]) -> None:
+    def update(self, app: str, stored: StoredTable) -> None:
         """The store's table of `app`, as read just now."""
-        if self._stored.get(app) != stored:
+        if self._stored.get(app, NOTHING_STORED).version != stored.version:
             self._stored[app] = stored
             self.forget_tables()
 

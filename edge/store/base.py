@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from edge.model.release import StoredTable
 from edge.store.links_base import LinkStore
 
 PUBLICATION_ID_TTL_MS = 86_400_000
@@ -272,15 +273,19 @@ class LeaseStore(Protocol):
 
 
 class ReleaseStore(Protocol):
-    """Releases per app that were added at run time (control API); configuration's own release is not in here."""
+    """The release table of each app, replaced whole under a version; and offices that one edge has at a time."""
 
-    def releases(self, app: str) -> Future[Mapping[str, Mapping[str, Any]]]:
-        """sha → {url, weight, state, …}."""
+    def releases(self, app: str) -> Future[StoredTable]:
+        """Version 0 when there is none."""
         ...
 
-    def put_release(self, app: str, sha: str, fields: Mapping[str, Any]) -> Future[None]: ...
+    def write_releases(self, app: str, document: Mapping[str, Any], expected: int) -> Future[bool]:
+        """Replace the table of version `expected`. False: it is another one by now, and nothing was changed."""
+        ...
 
-    def delete_release(self, app: str, sha: str) -> Future[None]: ...
+    def hold_office(self, name: str, holder: str, ttl_ms: int) -> Future[bool]:
+        """Take the office, or keep it, for `ttl_ms` more. False: another holder has it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ hf:s:{sid}        hash: the session's row         hf:a:{sid}:<id>   an action's 
 hf:e:{edge}       set: sessions the edge owns     hf:u:{user}       set: sessions of a user (a hint, repaired)
 hf:c:{channel}    hash: offset and epoch          hf:h:{channel}    list: history, oldest first
 hf:i:{channel}:<id>  a publication's id           hf:b:{channel}    pub/sub: publications
-hf:m:{edge}       pub/sub: mail to an edge        hf:r:{app}        hash: releases
+hf:m:{edge}       pub/sub: mail to an edge        hf:r:{app}        hash: release table
 hf:{edges}        zset: edge → lease expiry, ms   hf:{edges}:info, :claims, :buried
 hf:x:{link}       hash: the link's row            hf:xe:{link}      list: events that wait for the backend
 hf:xu:{link}      list: stanzas without an ack    hf:xq:{link}      hash: iq requests without an answer
 hf:xf:{link}      fence and seq of an ended one   hf:xa:{link}:<id> an action's idempotency key
 hf:xp:{link}      list: events laid aside         hf:l:{edge}       set: links the edge owns
 hf:{links}:free   set: "<fence> <link>" of released links
+hf:o:{office}     who has an office that one edge has at a time
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ class Keys:
 
     def releases(self, app: str) -> str:
         return f"{self._prefix}r:{{{tag(app)}}}"
+
+    def office(self, name: str) -> str:
+        return f"{self._prefix}o:{{{tag(name)}}}"
 
     def link(self, link: str) -> tuple[str, str, str, str]:
         """Row, waiting events, unacknowledged stanzas, iq table."""

@@ -17,6 +17,7 @@ from edge.clock import Clock
 from edge.config import EdgeSettings
 from edge.config.redis_address import parse_address
 from edge.errors import StoreUnavailable
+from edge.model.release import StoredTable
 from edge.store.base import (
     PUBLICATION_ID_TTL_MS,
     BusListener,
@@ -186,11 +187,11 @@ class RedisStore:
 
     # ------------------------------------------------------------------ ReleaseStore
 
-    def releases(self, app: str) -> Future[Mapping[str, Mapping[str, Any]]]:
+    def releases(self, app: str) -> Future[StoredTable]:
         return self._releases.releases(app)
 
-    def put_release(self, app: str, sha: str, fields: Mapping[str, Any]) -> Future[None]:
-        return self._releases.put_release(app, sha, fields)
+    def write_releases(self, app: str, document: Mapping[str, Any], expected: int) -> Future[bool]:
+        return self._releases.write_releases(app, document, expected)
 
-    def delete_release(self, app: str, sha: str) -> Future[None]:
-        return self._releases.delete_release(app, sha)
+    def hold_office(self, name: str, holder: str, ttl_ms: int) -> Future[bool]:
+        return self._releases.hold_office(name, holder, ttl_ms)

@@ -1,16 +1,18 @@
-"""Releases that were added at run time: one hash per app."""
+"""Release tables, one per app, and offices."""
 
 from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any
 
 from edge.errors import StoreRefused
+from edge.model.release import StoredTable
 from edge.store import rows
 from edge.store.keys import Keys
 from edge.store.router import Router
-from edge.store.sessions import nothing
+from edge.store.scripts import OFFICE, RELEASE_TABLE
 from edge.store.wire import Reply
 
 
@@ -21,23 +23,26 @@ class Releases:
         self._router = router
         self._keys = keys
 
-    def releases(self, app: str) -> Future[Mapping[str, Mapping[str, Any]]]:
+    def releases(self, app: str) -> Future[StoredTable]:
         key = self._keys.releases(app)
 
-        def by_sha(reply: Reply) -> Mapping[str, Mapping[str, Any]]:
-            pairs = zip(reply[::2], reply[1::2], strict=True)
-            return {sha.decode(): rows.load(fields) for sha, fields in pairs}
+        def table(reply: Reply) -> StoredTable:
+            version, document = reply
+            return StoredTable(int(version), rows.load(document)) if version else StoredTable()
 
-        return self._router.send(("HGETALL", key), key, by_sha, repeatable=True)
+        return self._router.send(("HMGET", key, "version", "table"), key, table, repeatable=True)
 
-    def put_release(self, app: str, sha: str, fields: Mapping[str, Any]) -> Future[None]:
-        key = self._keys.releases(app)
+    def write_releases(self, app: str, document: Mapping[str, Any], expected: int) -> Future[bool]:
         try:
-            value = rows.dump(dict(fields))
+            value = rows.dump(dict(document))
         except (TypeError, ValueError) as error:
-            return self._router.refused(StoreRefused(f"release {sha}: {error}"))
-        return self._router.send(("HSET", key, sha, value), key, nothing, repeatable=True)
+            return self._router.refused(StoreRefused(f"releases of {app}: {error}"))
+        args = (expected, token_hex(8), value)
+        return self._router.call(RELEASE_TABLE, (self._keys.releases(app),), args, _yes, repeatable=True)
 
-    def delete_release(self, app: str, sha: str) -> Future[None]:
-        key = self._keys.releases(app)
-        return self._router.send(("HDEL", key, sha), key, nothing, repeatable=True)
+    def hold_office(self, name: str, holder: str, ttl_ms: int) -> Future[bool]:
+        return self._router.call(OFFICE, (self._keys.office(name),), (holder, ttl_ms), _yes, repeatable=True)
+
+
+def _yes(reply: Reply) -> bool:
+    return bool(reply)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from edge.config import RouteSettings, TargetSettings
 from edge.config.groups import TEST_BACKEND
+from edge.model.cohort import Subject
 from edge.model.routing import rewritten
 from edge.sessions.releases import Releases
 from edge.sessions.routes import claim_of
@@ -16,7 +17,7 @@ from edge.sessions.routes import claim_of
 def targets_of(route: RouteSettings, releases: Releases) -> Sequence[TargetSettings]:
     """The route's targets, at least one. The first is where the app's current release is: promoting another one moves
     the next request of every client there."""
-    release = releases.choose(route, None, None)
+    release = releases.choose(route, Subject(""), None, None, 0)
     if not route.targets:
         return (TargetSettings(release.url),)
     if release.sha == route.release:

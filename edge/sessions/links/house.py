@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from edge.errors import Conflict, FenceRefused, SessionGone, StoreError, StoreUnavailable
+from edge.model.cohort import Subject
 from edge.model.link_options import LinkOptions
 from edge.model.link_phases import LinkPhase
 from edge.protocol.callbacks.actions import AskBackend, XmppConnect
@@ -91,7 +92,7 @@ class House:
             id=id,
             app=route.app,
             route=handle.name,
-            release=shared.releases.choose(route, None, None).sha,
+            release=shared.releases.choose(route, Subject(id, bare(action.jid)), None, None, now).sha,
             jid=action.jid,
             connect=LinkOptions.of(action, now).to_stored(),
             phase=LinkPhase.CONNECTING.value,

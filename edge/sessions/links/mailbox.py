@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from edge.backend.base import Outcome, Release
 from edge.config import RouteSettings
 from edge.errors import WireError
+from edge.model.cohort import Subject
 from edge.model.link_backlog import WINDOW, from_stored
 from edge.model.link_phases import LinkPhase
 from edge.protocol.callbacks.events import Event, LinkEvent, Parcel, ReleaseChanged
+from edge.protocol.xmpp.jid import bare
 from edge.sessions.links.outcomes import Outcomes
 from edge.store.links_base import WaitingEvent
 
@@ -68,7 +70,9 @@ class LinkMailbox:
         releases, row = self._link.services.shared.releases, self._link.ledger.base
         if self._chosen is None or self._chosen_at != releases.version:
             self._chosen_at = releases.version
-            self._chosen = releases.choose(self.route, row.pinned or None, row.release)
+            subject = Subject(self._link.id, bare(row.jid))
+            now = self._link.now_ms()
+            self._chosen = releases.choose(self.route, subject, row.pinned or None, row.release, now)
         return self._chosen
 
     @property

@@ -16,12 +16,12 @@ from edge.clock import ManualClock
 from edge.config import PublisherSettings, RouteSettings, Secret
 from edge.control.app import control_app
 from edge.errors import NotFound
-from edge.model.release import ReleaseTable
+from edge.model.release import ReleaseCounts, ReleaseTable, StoredTable
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemResult
 from edge.sessions.operations_port import ChannelState
-from edge.sessions.release_desk import ReleaseDesk
+from edge.sessions.release_desk import Change, NewRelease, ReleaseDesk
 from edge.store.base import HistoryPage, Position, Publication, Published, SessionRow, StoredTimer
 from edge.store.links_base import LinkRow
 from edge.telemetry.metrics import Metrics
@@ -31,18 +31,19 @@ class MemoryReleases:
     """A `ReleaseStore`."""
 
     def __init__(self) -> None:
-        self.stored: dict[str, dict[str, Mapping[str, Any]]] = {}
+        self.stored: dict[str, StoredTable] = {}
 
-    def releases(self, app: str) -> asyncio.Future[Mapping[str, Mapping[str, Any]]]:
-        return _done(dict(self.stored.get(app, {})))
+    def releases(self, app: str) -> asyncio.Future[StoredTable]:
+        return _done(self.stored.get(app, StoredTable()))
 
-    def put_release(self, app: str, sha: str, fields: Mapping[str, Any]) -> asyncio.Future[None]:
-        self.stored.setdefault(app, {})[sha] = fields
-        return _done(None)
+    def write_releases(self, app: str, document: Mapping[str, Any], expected: int) -> asyncio.Future[bool]:
+        if self.stored.get(app, StoredTable()).version != expected:
+            return _done(False)
+        self.stored[app] = StoredTable(expected + 1, document)
+        return _done(True)
 
-    def delete_release(self, app: str, sha: str) -> asyncio.Future[None]:
-        self.stored.get(app, {}).pop(sha, None)
-        return _done(None)
+    def hold_office(self, name: str, holder: str, ttl_ms: int) -> asyncio.Future[bool]:
+        return _done(True)
 
 
 def _done(value: Any) -> asyncio.Future[Any]:
@@ -66,10 +67,17 @@ class MemoryEdge:
         self.failure: Exception | None = None
         self.release_changes: list[str] = []
         self.release_store = MemoryReleases()
-        self._desk = ReleaseDesk(self.release_store, lambda: routes, ManualClock(), self._changed)
+        self.counts = ReleaseCounts({}, complete=True)
+        self.unhealthy = ""
+        self.checked: list[tuple[str, str]] = []
+        self._desk = ReleaseDesk(self.release_store, lambda: routes, ManualClock(), self._changed, self._check)
 
-    async def _changed(self, app: str, stored: Mapping[str, Mapping[str, Any]]) -> None:
-        assert stored == self.release_store.stored.get(app, {})
+    async def _check(self, url: str, health_path: str) -> str:
+        self.checked.append((url, health_path))
+        return self.unhealthy
+
+    async def _changed(self, app: str, stored: StoredTable) -> None:
+        assert stored == self.release_store.stored[app]
         self.release_changes.append(app)
 
     def _fail(self) -> None:
@@ -126,17 +134,14 @@ class MemoryEdge:
         self._fail()
         return await self._desk.releases(app)
 
-    async def put_release(self, app: str, sha: str, url: str) -> ReleaseTable:
-        return await self._desk.put_release(app, sha, url)
+    async def put_release(self, app: str, new: NewRelease) -> ReleaseTable:
+        return await self._desk.put_release(app, new)
 
-    async def promote_release(self, app: str, sha: str) -> ReleaseTable:
-        return await self._desk.promote_release(app, sha)
+    async def change_releases(self, app: str, change: Change) -> ReleaseTable:
+        return await self._desk.change_releases(app, change)
 
-    async def retire_release(self, app: str, sha: str) -> ReleaseTable:
-        return await self._desk.retire_release(app, sha)
-
-    async def delete_release(self, app: str, sha: str) -> ReleaseTable:
-        return await self._desk.delete_release(app, sha)
+    async def release_counts(self, app: str) -> ReleaseCounts:
+        return self.counts
 
     def drain(self) -> None:
         self.drained += 1

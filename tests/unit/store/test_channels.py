@@ -225,17 +225,6 @@ async def test_text_that_is_not_unicode_is_refused(edge: Edge) -> None:
     assert await edge.store.position("room") == NO_POSITION
 
 
-async def test_releases_are_kept_per_app(edge: Edge, other: Edge) -> None:
-    fields = {"url": "http://a", "weight": 0.5, "rules": [{"cohort": "beta"}]}
-    await edge.store.put_release("chat", "abc", fields)
-    await edge.store.put_release("chat", "def", {})
-    await edge.store.put_release("mail", "abc", {"url": "http://b"})
-    assert await other.store.releases("chat") == {"abc": fields, "def": {}}
-    await other.store.delete_release("chat", "def")
-    assert await edge.store.releases("chat") == {"abc": fields}
-    assert await edge.store.releases("none") == {}
-
-
 @pytest.mark.parametrize("message", [b"", b"1 e 2", b"x e 1 t y", b"1 e 1 t \xff"])
 def test_a_message_that_is_no_publication_is_refused(message: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any of its kinds
