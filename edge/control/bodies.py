@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -194,7 +194,7 @@ def _integer(request: Request, field: str) -> int | None:
     return int(value)
 
 
-def only(body: Body, known: Collection[str]) -> None:
+def only(body: Body, known: set[str]) -> None:
     """`FieldError` when there is a field that is not `known`."""
     for key in body.fields:
         if key not in known:

@@ -145,7 +145,7 @@ ENDPOINTS: Sequence[Endpoint] = (
     ),
     Endpoint(
         "POST",
-        _RELEASES + "/weights",
+        "/v1/apps/{app}/weights",
         "Share the sessions among releases; those that are not named get none.",
         releases.weights,
         {200: "Releases"},
@@ -154,11 +154,11 @@ ENDPOINTS: Sequence[Endpoint] = (
     ),
     Endpoint(
         "POST",
-        _RELEASES + "/rollback",
+        "/v1/apps/{app}/rollback",
         "Put the weights back as they were before they were changed last.",
         releases.roll_back,
         {200: "Releases"},
-        _CHANGE_ERRORS,
+        (400, 404, 409, 503),
     ),
     Endpoint(
         "POST",

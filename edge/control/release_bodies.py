@@ -46,10 +46,6 @@ def notice(body: Body) -> str:
     return _text(body, "notice", "", NOTICE_BYTES)
 
 
-def nothing(body: Body) -> None:
-    only(body, ())
-
-
 def retirement(body: Body, now: int) -> Retirement:
     """``{"how"?, "for_ms"?, "at_most_ms"?, "notice"?}``; at once when it does not say how."""
     only(body, {"how", "for_ms", "at_most_ms", "notice"})

@@ -68,7 +68,6 @@ async def weights(context: Context, request: Request) -> Response:
 
 async def roll_back(context: Context, request: Request) -> Response:
     app = _app(request)
-    release_bodies.nothing(await bodies.read_body(request, optional=True))
     return await _whole(context, app, await context.operations.change_releases(app, rules.roll_back))
 
 

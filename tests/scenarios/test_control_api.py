@@ -267,11 +267,11 @@ async def test_a_promoted_release_gets_the_next_event_of_sessions_on_both_worker
         base = "/v1/apps/chat/releases"
         elsewhere = await ask(edge, "PUT", f"{base}/second", json={"url": "http://10.0.0.1"})
         assert (elsewhere.status_code, elsewhere.json()["error"]["code"]) == (403, "not_allowed")
-        assert (await ask(edge, "PUT", f"{base}/second", json={"url": second.url})).json()["state"] == "added"
+        assert (await ask(edge, "PUT", f"{base}/second", json={"url": second.url})).json()["state"] == "active"
         for guest in guests:
             await guest.client.send("before")
             assert (await guest.client.expect(2))[1] == "first: 'before'"
-        assert (await ask(edge, "POST", f"{base}/second/promote")).json()["state"] == "current"
+        assert (await ask(edge, "POST", f"{base}/second/promote")).json()["current"] is True
         for guest in guests:
             await wait_until(functools.partial(_second_answers, guest.client), "the new release answers")
             await wait_until(functools.partial(_is_on, edge, guest.session, "second"), "every worker says so")

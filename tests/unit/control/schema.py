@@ -10,10 +10,11 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "array": list,
     "string": str,
     "integer": int,
+    "number": (int, float),
     "boolean": bool,
     "null": type(None),
 }
-_KEYWORDS = {"type", "description", "properties", "required", "additionalProperties", "items", "enum", "$ref"}
+_KEYWORDS = {"type", "description", "properties", "required", "additionalProperties", "items", "enum", "$ref", "anyOf"}
 
 
 def check(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any], where: str = "$") -> None:
@@ -23,6 +24,13 @@ def check(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any], wh
         name = schema["$ref"].removeprefix("#/components/schemas/")
         check(value, document["components"]["schemas"][name], document, where)
         return
+    if "anyOf" in schema:
+        for number, one in enumerate(schema["anyOf"], 1):
+            try:
+                return check(value, one, document, where)
+            except AssertionError:
+                if number == len(schema["anyOf"]):
+                    raise
     if "type" in schema:
         kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
         fits = any(isinstance(value, _TYPES[kind]) and (kind == "boolean" or value is not True) for kind in kinds)

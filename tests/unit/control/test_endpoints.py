@@ -24,6 +24,7 @@ from edge.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from edge.model.release import ReleaseCounts
 from edge.protocol.callbacks.actions import Identify, Publish, Send
 from edge.store.links_base import LinkRow
 from edge.telemetry.metrics import Metrics
@@ -306,26 +307,100 @@ async def test_what_cannot_be_done_is_said_without_secrets(
 
 async def test_a_release_is_added_promoted_retired_and_forgotten(edge: MemoryEdge, client: httpx.AsyncClient) -> None:
     base = "/v1/apps/chat/releases"
-    added = await client.put(f"{base}/def", json={"url": "http://def.chat:8000"})
+    added = await client.put(
+        f"{base}/def", json={"url": "http://def.chat:8000", "health": "/up", "cohorts": ["user:a"]}
+    )
     assert added.json() == {
         "sha": "def",
         "url": "http://def.chat:8000",
-        "state": "added",
+        "state": "active",
+        "current": False,
         "configured": False,
+        "weight": 0,
+        "share": 0.0,
+        "sessions": 0,
+        "cohorts": ["user:a"],
         "added_at": 1_700_000_000_000,
+        "health": {"path": "/up", "passed": 1, "needed": 1, "error": ""},
+        "retirement": None,
+        "emptied_at": None,
     }
-    assert (await client.post(f"{base}/def/promote")).json()["state"] == "current"
-    assert (await client.get(f"{base}/abc")).json()["state"] == "added"
+    assert edge.checked == [("http://def.chat:8000", "/up")]
+    assert (await client.post(f"{base}/def/promote")).json()["current"] is True
+    assert (await client.get(f"{base}/abc")).json()["share"] == 0
     listed = (await client.get(base)).json()
     assert (listed["app"], listed["current"], [r["sha"] for r in listed["releases"]]) == ("chat", "def", ["abc", "def"])
     assert error_of(await client.post(f"{base}/def/retire")) == (409, "conflict", None)
     assert error_of(await client.delete(f"{base}/def")) == (409, "conflict", None)
-    assert (await client.post(f"{base}/abc/promote")).json()["state"] == "current"
-    assert (await client.post(f"{base}/def/retire")).json()["state"] == "retired"
+    assert (await client.post("/v1/apps/chat/rollback")).json()["current"] == "abc"
+    retired = await client.post(f"{base}/def/retire", json={"how": "over", "for_ms": 1_000, "notice": "reload"})
+    assert retired.json()["state"] == "draining"
+    assert retired.json()["retirement"]["until"] == retired.json()["retirement"]["since"] + 1_000
     assert error_of(await client.post(f"{base}/def/promote")) == (409, "conflict", None)
+    edge.counts = ReleaseCounts({"def": 2}, complete=True)
+    assert error_of(await client.delete(f"{base}/def")) == (409, "conflict", None)
+    edge.counts = ReleaseCounts({}, complete=False)
+    assert error_of(await client.delete(f"{base}/def")) == (409, "conflict", None)
+    assert (await client.get(f"{base}/def")).json()["sessions"] is None
+    edge.counts = ReleaseCounts({}, complete=True)
     assert [r["sha"] for r in (await client.delete(f"{base}/def")).json()["releases"]] == ["abc"]
     assert error_of(await client.get(f"{base}/def")) == (404, "not_found", None)
     assert edge.release_changes == ["chat"] * 5
+
+
+async def test_weights_canary_and_shadow_are_set_and_ended(client: httpx.AsyncClient) -> None:
+    base = "/v1/apps/chat/releases"
+    await client.put(f"{base}/def", json={"url": "http://def.chat:8000"})
+    weighed = (await client.post("/v1/apps/chat/weights", json={"weights": {"abc": 3, "def": 1}})).json()
+    assert [row["share"] for row in weighed["releases"]] == [75, 25]
+    plan = {"steps": [1, 50], "every_ms": 600_000, "max_p99_ms": 500}
+    assert error_of(await client.post(f"{base}/def/canary", json=plan | {"steps": [2, 1]})) == (
+        400,
+        "bad_field",
+        "steps",
+    )
+    canary = (await client.post(f"{base}/def/canary", json=plan)).json()["canary"]
+    assert (canary["share"], canary["outcome"], canary["max_error_rate"]) == (1, "running", 0.01)
+    stopped = (await client.delete("/v1/apps/chat/canary")).json()
+    assert [row["share"] for row in stopped["releases"]] == [75, 25]
+    assert stopped["canary"]["outcome"] == "stopped"
+    assert error_of(await client.delete("/v1/apps/chat/canary")) == (409, "conflict", None)
+    shadow = (await client.post(f"{base}/def/shadow", json={"share": 2.5})).json()["shadow"]
+    assert (shadow["sha"], shadow["share"]) == ("def", 2.5)
+    assert (await client.delete("/v1/apps/chat/shadow")).json()["shadow"] is None
+    ruled = await client.post(f"{base}/def/cohorts", json={"rules": ["cookie:beta"]})
+    assert ruled.json()["cohorts"] == ["cookie:beta"]
+
+
+async def test_what_makes_no_sense_is_refused_and_changes_nothing(edge: MemoryEdge, client: httpx.AsyncClient) -> None:
+    base = "/v1/apps/chat/releases"
+    await client.put(f"{base}/def", json={"url": "http://def.chat:8000"})
+    before = (await client.get(base)).json()
+    for path, body, refusal in (
+        ("../weights", {"weights": {"abc": 0}}, (400, "bad_field", "weights")),
+        ("../weights", {"weights": {"abc": "1"}}, (400, "bad_field", "weights")),
+        ("../weights", {"weights": {"nope": 1}}, (404, "not_found", None)),
+        ("../rollback", {}, (409, "conflict", None)),
+        ("nope/promote", {}, (404, "not_found", None)),
+        ("nope/retire", {}, (404, "not_found", None)),
+        ("abc/retire", {}, (409, "conflict", None)),
+        ("abc/retire", {"how": "slowly"}, (400, "bad_field", "how")),
+        ("abc/retire", {"how": "over"}, (400, "bad_field", "for_ms")),
+        ("abc/retire", {"for_ms": 1}, (400, "bad_field", "for_ms")),
+        ("def/promote", {"notice": 1}, (400, "bad_field", "notice")),
+        ("def/cohorts", {"rules": ["beta"]}, (400, "bad_field", "rules")),
+        ("def/shadow", {"share": 0}, (400, "bad_field", "share")),
+        ("def/canary", {"steps": [1]}, (400, "bad_field", "every_ms")),
+    ):
+        assert error_of(await client.post(f"{base}/{path}".replace("releases/../", ""), json=body)) == refusal, (
+            path,
+            body,
+        )
+    edge.unhealthy = "connection refused"
+    refused = await client.put(f"{base}/new", json={"url": "http://new.chat:8000"})
+    assert error_of(refused) == (422, "unhealthy", None)
+    assert "connection refused" in refused.json()["error"]["message"]
+    assert (await client.get(base)).json() == before
 
 
 async def test_a_release_may_only_be_where_the_configuration_allows(

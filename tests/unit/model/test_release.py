@@ -1,119 +1,50 @@
-"""Releases: one is current whatever happens, pins hold while they can, and URLs stay where they are allowed."""
+"""Which release a session goes to: pins, cohorts, weights, and how sessions leave one that is being emptied."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edge.errors import Conflict, FieldError, HoldfastError, NotFound
+from edge.errors import NotFound
+from edge.model.cohort import Subject, parse_rules
 from edge.model.release import (
+    Canary,
     ReleaseEntry,
+    ReleaseState,
     ReleaseTable,
-    add,
+    Retirement,
+    Shadow,
+    StoredTable,
     choose_release,
-    delete,
-    promote,
-    retire,
-    url_allowed,
 )
 
-SHAS = ["base", "a", "b", "c"]
+SESSIONS = [f"session-{number}" for number in range(5_000)]
 
 
-class Operator(RuleBasedStateMachine):
-    """Does anything in any order, the way the desk does: read the table, ask the rules, write one entry."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stored: dict[str, dict[str, object]] = {}
-        self.model_current = "base"
-        self.retired: set[str] = set()
-        self.known = {"base"}
-
-    @property
-    def table(self) -> ReleaseTable:
-        return ReleaseTable.of("base", "http://base", self.stored)
-
-    def write(self, entry: ReleaseEntry) -> None:
-        self.stored[entry.sha] = entry.to_stored()
-
-    @rule(sha=st.sampled_from(SHAS))
-    def add(self, sha: str) -> None:
-        if sha == "base":
-            with pytest.raises(Conflict):
-                add(self.table, sha, "http://x", 5)
-            return
-        self.write(add(self.table, sha, f"http://{sha}", 5))
-        self.known.add(sha)
-        self.retired.discard(sha)
-
-    @rule(sha=st.sampled_from(SHAS))
-    def promote(self, sha: str) -> None:
-        try:
-            self.write(promote(self.table, sha))
-        except NotFound:
-            assert sha not in self.known
-        except Conflict:
-            assert sha in self.retired
-            assert sha != "base"
-        else:
-            self.model_current = sha
-            self.retired.discard(sha)
-
-    @rule(sha=st.sampled_from(SHAS))
-    def retire(self, sha: str) -> None:
-        try:
-            self.write(retire(self.table, sha))
-        except NotFound:
-            assert sha not in self.known
-        except Conflict:
-            assert sha == self.model_current
-        else:
-            self.retired.add(sha)
-
-    @rule(sha=st.sampled_from(SHAS))
-    def delete(self, sha: str) -> None:
-        try:
-            delete(self.table, sha)
-        except NotFound:
-            assert sha not in self.known
-        except Conflict:
-            assert sha in (self.model_current, "base")
-        else:
-            self.stored.pop(sha)
-            self.known.discard(sha)
-            self.retired.discard(sha)
-
-    @invariant()
-    def exactly_one_is_current(self) -> None:
-        table = self.table
-        states = {sha: table.state(sha) for sha in table.entries}
-        assert [sha for sha, state in states.items() if state == "current"] == [self.model_current]
-        assert {sha for sha, state in states.items() if state == "retired"} == self.retired
-        assert set(states) == self.known
-
-    @invariant()
-    def every_choice_can_be_reached(self) -> None:
-        for policy in ("follow", "pin"):
-            for pinned in (None, *SHAS):
-                for held in (None, *SHAS):
-                    sha = choose_release(policy, pinned, self.table, held)
-                    assert self.table.reachable(sha)
-                    assert self.table.entries[sha].url
+def table(
+    weights: Mapping[str, int],
+    states: Mapping[str, ReleaseState] | None = None,
+    rules: Mapping[str, list[str]] | None = None,
+    retirement: Retirement | None = None,
+) -> ReleaseTable:
+    """Releases in the order they were added in; the first is the configured one."""
+    entries = {}
+    for at, (sha, weight) in enumerate(weights.items()):
+        state = (states or {}).get(sha, "active")
+        entries[sha] = ReleaseEntry(
+            sha, f"http://{sha}", weight, state, parse_rules((rules or {}).get(sha, [])), at,
+            retirement=retirement if state == "draining" else None,
+        )  # fmt: skip
+    return ReleaseTable(next(iter(weights)), entries)
 
 
-TestOperator = Operator.TestCase
-TestOperator.settings = settings(max_examples=40, stateful_step_count=25)
-
-
-def _table(current: str = "base", retired: tuple[str, ...] = ()) -> ReleaseTable:
-    entries = {sha: ReleaseEntry(sha, f"http://{sha}", retired=sha in retired) for sha in SHAS}
-    entries[current] = replace(entries[current], promotion=1)
-    return ReleaseTable("base", entries)
+def shares(of: ReleaseTable) -> Counter[str]:
+    return Counter(choose_release("follow", None, of, Subject(session)) for session in SESSIONS)
 
 
 @pytest.mark.parametrize(
@@ -123,103 +54,160 @@ def _table(current: str = "base", retired: tuple[str, ...] = ()) -> ReleaseTable
         ("follow", None, "a", "b"),
         ("follow", "a", "b", "a"),
         ("follow", "gone", "a", "b"),
-        ("follow", "c", None, "b"),
+        ("follow", "empty", None, "b"),
+        ("follow", "warming", None, "b"),
+        ("follow", "draining", None, "b"),
         ("pin", None, None, "b"),
         ("pin", None, "a", "a"),
         ("pin", None, "gone", "b"),
-        ("pin", None, "c", "b"),
+        ("pin", None, "empty", "b"),
+        ("pin", None, "draining", "b"),
         ("pin", "base", "a", "base"),
-        ("pin", "c", "a", "a"),
+        ("pin", "empty", "a", "a"),
     ],
 )
-def test_a_pin_comes_first_then_what_is_held_then_what_is_current(
+def test_a_pin_comes_first_then_what_is_held_then_the_weights(
     policy: str, pinned: str | None, held: str | None, chosen: str
 ) -> None:
-    assert choose_release(policy, pinned, _table("b", retired=("c",)), held) == chosen  # type: ignore[arg-type]
+    of = table(
+        {"base": 0, "a": 0, "b": 100, "empty": 0, "warming": 0, "draining": 0},
+        {"empty": "empty", "warming": "warming", "draining": "draining"},
+        retirement=Retirement("now", 0),
+    )
+    assert choose_release(policy, pinned, of, Subject("s"), held) == chosen  # type: ignore[arg-type]
 
 
-def test_the_configured_release_has_its_url_from_the_configuration_only() -> None:
-    stored = {"base": ReleaseEntry("base", "http://old", promotion=3).to_stored()}
-    table = ReleaseTable.of("base", "http://new", stored)
-    assert table.current == ReleaseEntry("base", "http://new", promotion=3)
+def test_weights_are_shares_of_the_sessions() -> None:
+    found = shares(table({"base": 70, "a": 25, "b": 5, "c": 0}))
+    assert {sha: round(count / 50) for sha, count in found.items()} == pytest.approx(
+        {"base": 70, "a": 25, "b": 5}, abs=2
+    )
 
 
-def test_a_release_that_left_the_configuration_cannot_be_reached_under_an_empty_url() -> None:
-    table = ReleaseTable.of("new", "http://new", {"base": {"url": "", "promotion": 9}})
-    assert table.current.sha == "new"
-    assert not table.reachable("base")
+@given(st.integers(0, 50), st.integers(51, 300))
+def test_a_release_that_gains_weight_moves_sessions_to_itself_only(before: int, after: int) -> None:
+    old, new = table({"base": 60, "a": 40, "b": before}), table({"base": 60, "a": 40, "b": after})
+    for session in SESSIONS[:200]:
+        one, other = (choose_release("follow", None, of, Subject(session)) for of in (old, new))
+        assert one == other or other == "b"
 
 
-def test_two_promotions_at_once_leave_one_current() -> None:
-    table = _table()
-    both = dict(table.entries) | {sha: promote(table, sha) for sha in ("a", "b")}
-    raced = ReleaseTable("base", both)
-    assert [sha for sha in both if raced.state(sha) == "current"] == ["b"]
+@given(st.dictionaries(st.sampled_from("abcde"), st.integers(0, 100), min_size=1), st.text())
+def test_whatever_the_weights_are_the_choice_can_be_reached_and_is_always_the_same(
+    weights: dict[str, int], session: str
+) -> None:
+    of = table({"base": 0} | weights)
+    chosen = choose_release("follow", None, of, Subject(session))
+    assert of.reachable(chosen, session, None, 0)
+    assert not any(weights.values()) or weights[chosen] > 0
+    assert chosen == choose_release("follow", None, of, Subject(session), chosen)
 
 
-@given(st.builds(ReleaseEntry, st.just("x"), st.text(), st.integers(0), st.booleans(), st.integers(0)))
+def test_without_any_weight_the_configured_release_serves() -> None:
+    of = ReleaseTable.of("base", "http://base")
+    assert (of.current.sha, of.share("base"), of.weights) == ("base", 100.0, {"base": 100})
+    assert ReleaseTable("base", {"base": ReleaseEntry("base", "http://base")}).current.sha == "base"
+
+
+def test_a_cohort_comes_before_the_weights_and_the_newest_release_first() -> None:
+    of = table({"base": 100, "a": 0, "b": 0}, rules={"a": ["user:ann", "header:x-beta"], "b": ["user:ann"]})
+    assert choose_release("follow", None, of, Subject("s", "ann")) == "b"
+    assert choose_release("follow", None, of, Subject("s", None, frozenset({"header:x-beta"}))) == "a"
+    assert choose_release("follow", None, of, Subject("s", "bob")) == "base"
+    gone = table({"base": 100, "a": 0}, {"a": "draining"}, {"a": ["user:ann"]}, Retirement("now", 0))
+    assert choose_release("follow", None, gone, Subject("s", "ann")) == "base"
+
+
+def test_a_percentage_is_a_share_that_does_not_follow_another_release_s() -> None:
+    of = table({"base": 100, "a": 0}, rules={"a": ["percent:10"]})
+    assert shares(of)["a"] / 50 == pytest.approx(10, abs=2)
+    both = table({"base": 100, "a": 0, "b": 0}, rules={"a": ["percent:50"], "b": ["percent:50"]})
+    assert shares(both)["base"] / 50 == pytest.approx(25, abs=3)
+
+
+# Retirement.
+
+
+def left_after(retirement: Retirement, now: int) -> int:
+    of = table({"base": 100, "old": 0}, {"old": "draining"}, retirement=retirement)
+    chosen = [choose_release("pin", None, of, Subject(session), "old", now) for session in SESSIONS]
+    return chosen.count("old")
+
+
+def test_sessions_leave_evenly_over_the_time_asked_for() -> None:
+    over = Retirement("over", 1_000, 60_000)
+    assert left_after(over, 1_000) == pytest.approx(5_000, abs=5)
+    assert left_after(over, 31_000) == pytest.approx(2_500, abs=150)
+    assert left_after(over, 61_000) == 0
+    assert over.until == 61_000
+
+
+def test_sessions_stay_at_most_as_long_as_asked_for() -> None:
+    assert left_after(Retirement("at-most", 1_000, 60_000), 60_999) == 5_000
+    assert left_after(Retirement("at-most", 1_000, 60_000), 61_000) == 0
+    bounded = Retirement("when-idle", 1_000, 60_000, at_most_ms=5_000)
+    assert (left_after(bounded, 5_999), left_after(bounded, 6_000)) == (5_000, 0)
+    assert (bounded.until, Retirement("when-idle", 1_000, 60_000).until) == (6_000, None)
+
+
+def test_a_session_whose_turn_it_is_leaves_also_when_it_is_pinned() -> None:
+    of = table({"base": 100, "old": 0}, {"old": "draining"}, retirement=Retirement("when-idle", 0, 10))
+    assert choose_release("pin", "old", of, Subject("s"), "old", 99) == "old"
+    assert choose_release("pin", "old", of, Subject("s"), "old", 99, stay=False) == "base"
+    assert choose_release("follow", None, of, Subject("s"), "old", 99) == "old"
+    assert choose_release("follow", "old", of, Subject("s"), "base", 99) == "base"
+
+
+def test_sessions_leave_in_another_order_when_a_release_is_retired_again() -> None:
+    first, second = Retirement("over", 0, 1_000, number=1), Retirement("over", 0, 1_000, number=2)
+    early = [{s for s in SESSIONS if not way.stays(s, 100)} for way in (first, second)]
+    assert len(early[0] & early[1]) < len(early[0]) / 2
+
+
+# The document.
+
+ENTRIES = st.builds(
+    ReleaseEntry,
+    st.just("x"),
+    st.text(min_size=1),
+    st.integers(0, 100),
+    st.sampled_from(["warming", "active", "draining", "empty"]),
+    st.just(parse_rules(["user:a,b", "header:X-Beta=1", "percent:2.5"])),
+    st.integers(0),
+    retirement=st.none() | st.builds(Retirement, st.sampled_from(["now", "over"]), st.integers(0), notice=st.text()),
+    check_error=st.text(),
+)
+
+
+@given(ENTRIES)
 def test_an_entry_comes_back_from_the_store_as_it_was(entry: ReleaseEntry) -> None:
     assert ReleaseEntry.from_stored("x", entry.to_stored() | {"from a newer version": 1}) == entry
 
 
-@pytest.mark.parametrize("sha", ["", "-a", ".", "..", "a/b", "a b", "a@b", "a:b", "ä", "x" * 65, "a\n"])
-def test_a_name_that_could_change_a_url_is_refused(sha: str) -> None:
-    with pytest.raises(FieldError):
-        add(_table(), sha, "http://x", 0)
+def test_a_table_comes_back_from_the_store_as_it_was() -> None:
+    canary = Canary("a", (1, 50), 1_000, None, 500, 20, 1, 7, {"base": 100}, "rolled-back", "too slow")
+    whole = replace(
+        table({"base": 1, "a": 99}),
+        version=3,
+        previous={"base": 100},
+        canary=canary,
+        shadow=Shadow("a", 2.5),
+        notice="n",
+    )
+    assert ReleaseTable.of("base", "http://base", StoredTable(3, whole.to_document())) == whole
 
 
-def test_every_refusal_is_one_of_ours() -> None:
-    for rule_of in (promote, retire, delete):
-        with pytest.raises(NotFound) as refused:
-            rule_of(_table(), "nope")
-        assert isinstance(refused.value, HoldfastError)
+def test_the_configured_release_has_its_url_from_the_configuration_only() -> None:
+    stored = StoredTable(1, table({"base": 3, "a": 1}).to_document())
+    assert ReleaseTable.of("base", "http://new", stored).current == ReleaseEntry("base", "http://new", 3)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "url"),
-    [
-        ("http://chat-{sha}.svc:8000", "http://chat-abc.svc:8000"),
-        ("http://chat-{sha}.svc:8000", "http://chat-abc.svc:8000/"),
-        ("http://CHAT-{sha}.svc", "http://chat-abc.svc:80"),
-        ("https://svc/{sha}/hook", "https://svc:443/abc/hook"),
-        ("http://10.0.0.1:8000", "http://10.0.0.1:8000/any/path"),
-        ("http://svc/apps", "http://svc/apps/abc"),
-        ("http://svc/apps/", "http://svc/apps"),
-        ("http://[fd00::1]:80/", "http://[fd00::1]/x"),
-    ],
-)
-def test_a_url_under_a_pattern_is_allowed(pattern: str, url: str) -> None:
-    assert url_allowed(["http://other", pattern], "abc", url)
+def test_a_release_that_left_the_configuration_gives_way_to_the_new_one() -> None:
+    stored = StoredTable(1, table({"base": 100, "a": 0}).to_document())
+    of = ReleaseTable.of("new", "http://new", stored)
+    assert (of.current.sha, sorted(of.entries)) == ("new", ["a", "new"])
 
 
-@pytest.mark.parametrize(
-    ("pattern", "url"),
-    [
-        ("http://chat-{sha}.svc:8000", "http://chat-def.svc:8000"),
-        ("http://chat-{sha}.svc:8000", "http://chat-abc.svc:8000/x"),
-        ("http://chat-{sha}.svc:8000", "http://chat-abc.svc:8001"),
-        ("http://chat-{sha}.svc:8000", "https://chat-abc.svc:8000"),
-        ("http://10.0.0.1", "http://10.0.0.1.evil.example"),
-        ("http://10.0.0.1", "http://10.0.0.1@evil.example"),
-        ("http://10.0.0.1", "http://10.0.0.1:80@evil.example"),
-        ("http://10.0.0.1", "http://evil.example/http://10.0.0.1"),
-        ("http://10.0.0.1", "http://10.0.0.1\\@evil.example"),
-        ("http://10.0.0.1", "http://10.0.0.1:8000"),
-        ("http://svc/apps", "http://svc/apps2"),
-        ("http://svc/apps", "http://svc/apps/../admin"),
-        ("http://svc/apps", "http://svc/apps/%2e%2e/admin"),
-        ("http://svc/apps", "http://svc/apps?x=1"),
-        ("http://svc/apps", "http://svc/apps#x"),
-        ("http://svc", "http://svc:99999"),
-        ("http://svc", "http://svc:0"),
-        ("http://svc", "//svc"),
-        ("http://svc", "svc"),
-        ("http://svc", "file://svc/etc/passwd"),
-        ("http://svc", "http://svc/\r\nHost: evil"),
-        ("http://svc", "http://[svc"),
-        ("http://svc", "http://svｃ"),
-    ],
-)
-def test_a_url_beside_a_pattern_is_not(pattern: str, url: str) -> None:
-    assert not url_allowed([pattern], "abc", url)
-    assert not url_allowed([], "abc", url)
+def test_who_asks_for_an_unknown_release_is_told_which_there_are() -> None:
+    with pytest.raises(NotFound, match="there are a, base"):
+        table({"base": 1, "a": 0}).entry("nope")

@@ -9,6 +9,8 @@ from unittest.mock import ANY
 import pytest
 
 from edge.config import LimitSettings, TargetSettings
+from edge.model.release import StoredTable
+from edge.model.release_changes import add, promote
 from edge.protocol.grip.items import SocketFormat
 from tests.unit.sessions.grip.pair import EVENTS, Pair, event, text
 
@@ -526,12 +528,14 @@ def test_polls_follow_the_last_answer() -> None:
 
 def test_the_next_request_goes_where_the_release_is_now() -> None:
     pair = Pair().opened()
-    pair.releases.update("default", {"new": {"url": "http://elsewhere/app", "promotion": 1}})
+    old = pair.releases.table(pair.handle.settings)
+    new = promote(add(old, "new", "http://elsewhere/app", 1), "new")
+    pair.releases.update("default", StoredTable(1, new.to_document()))
     pair.socket.received("x")
     assert pair.backend.targets[-1] == "http://elsewhere/app"
     assert pair.backend.asked[-1].startswith(b"POST /app/room?a=1 HTTP/1.1\r\nHost: chat.example\r\n")
     pair.backend.answer()
-    pair.releases.update("default", {})
+    pair.releases.update("default", StoredTable(2, old.to_document()))
     pair.socket.received("x")
     assert pair.backend.asked[-1].startswith(b"POST /room?a=1 HTTP/1.1\r\nHost: chat.example\r\n")
 
