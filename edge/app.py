@@ -16,7 +16,7 @@ import signal
 from asyncio import Future
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
 
 from edge.backend.client import BackendClient
 from edge.backend.origins import BackendOrigins
@@ -46,6 +46,7 @@ from edge.sessions.links.house import House
 from edge.sessions.links.link_post import LinkPost
 from edge.sessions.links.services import LinkServices
 from edge.sessions.local_session import LocalSession
+from edge.sessions.mover import Mover
 from edge.sessions.operations import LocalOperations
 from edge.sessions.ownership import Ownership
 from edge.sessions.post import Post
@@ -63,8 +64,9 @@ from edge.wheel import Wheel
 
 _log = logging.getLogger("holdfast.edge")
 
-RELEASES_AGAIN_MS = 30_000
-"""Release tables are read again this often, in case the news of a change was lost on the way."""
+RELEASES_AGAIN_MS = 1_000
+"""Release tables are read again this often, in case the news of a change was lost on the way: one command for each app,
+in a pipeline, so that a change is known everywhere within a second or so whatever happens to the mail."""
 LAG_SAMPLE_MS = 1_000
 CLOSABLE = (Phase.OPENING, Phase.LIVE)
 
@@ -101,9 +103,10 @@ class Edge:
             policies=policies,
             hub=Hub(store, policies.of, self._metrics.process),
             registry=Registry(),
-            releases=Releases(self._backends.releases_changed),
+            releases=Releases(self._releases_changed),
             post=post,
         )
+        self._mover = Mover(clock, self._wheel, services.releases, lambda: chain(services.registry, house))
         post.services, post.house, post.links = services, house, LinkPost(house, post)
         post.releases_changed = self._read_releases
         services.registry.on_removed = house.client_ended
@@ -255,6 +258,7 @@ class Edge:
             session.leave_now()
         for held in self._held:
             held.leave_now()
+        self._mover.stop()
         await self._zmq.stop()
         await self._give_away()
         await self._ownership.stop()
@@ -351,6 +355,10 @@ class Edge:
                 self._services.releases.update(app, answer.result())
 
         self._services.store.releases(app).add_done_callback(read)
+
+    def _releases_changed(self) -> None:
+        self._backends.releases_changed()
+        self._mover.wake()
 
     def _watch_lag(self, due_ms: int) -> None:
         now_ms = self._services.clock.monotonic_ms()

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import log
 from typing import Any, Literal
 
 from edge.config.groups import Policy
 from edge.errors import NotFound
-from edge.model.cohort import Rule, Subject, fraction, meets, parse_rules
+from edge.model.cohort import HANDSHAKE_KINDS, Rule, Subject, fraction, meets, parse_rules
 
 ReleaseState = Literal["warming", "active", "draining", "empty"]
 Outcome = Literal["running", "done", "rolled-back", "stopped"]
@@ -218,21 +219,22 @@ class ReleaseTable:
             "notice": self.notice,
         }
 
-    @property
+    @cached_property
     def weights(self) -> Mapping[str, int]:
         """Of the releases that get new sessions by weight."""
         return {sha: entry.weight for sha, entry in self.entries.items() if entry.weight and entry.state == "active"}
 
-    @property
+    @cached_property
     def current(self) -> ReleaseEntry:
         """The release with the largest weight, of several the newest; the configured one when there is none."""
         weighted = [self.entries[sha] for sha in self.weights]
         return max(weighted, key=lambda e: (e.weight, e.added_at, e.sha), default=self.entries[self.configured])
 
-    @property
+    @cached_property
     def rules(self) -> tuple[Rule, ...]:
         """All cohort rules that a handshake is to be asked about."""
-        return tuple(rule for entry in self.entries.values() for rule in entry.cohorts)
+        rules = (rule for entry in self.entries.values() for rule in entry.cohorts)
+        return tuple(rule for rule in rules if rule.kind in HANDSHAKE_KINDS)
 
     def share(self, sha: str) -> float:
         """Percent of the sessions that have no cohort which go to `sha`."""

@@ -175,6 +175,15 @@ class Session:
             return
         if self.queue is None:
             self.queue = deque()
+        untold = self.queue[0] if self.queue else None
+        if type(untold) is ReleaseChanged:
+            # It moves on before anybody was told: one step, or none when it is back where it was.
+            self.queue.popleft()
+            self.queue_bytes -= EVENT_OVERHEAD
+            old = untold.from_release
+            if old == release:
+                self.queue = self.queue or None
+                return
         self.queue.appendleft(ReleaseChanged(self._next_id(), now, old, release))
         self.queue_bytes += EVENT_OVERHEAD
 

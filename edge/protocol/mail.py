@@ -8,7 +8,7 @@ letter is for its receiver, and is neither kept nor shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -75,6 +75,22 @@ class ReleasesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionsAsked:
+    """How many sessions of `app` are on each release here? Answered with `SessionsCounted`."""
+
+    number: int
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsCounted:
+    """By SHA."""
+
+    number: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiversAsked:
     """How many of your GRIP clients would be handed each of these items? Of each: its channel, and the kinds of
     members it has formats for. Answered with `Receivers`."""
@@ -117,6 +133,8 @@ Letter = (
     | CountAsked
     | Count
     | ReleasesChanged
+    | SessionsAsked
+    | SessionsCounted
     | ReceiversAsked
     | Receivers
     | Recover
@@ -156,6 +174,10 @@ def encode_letter(letter: Letter) -> bytes:
             body = {"t": "count", "n": number, "count": count}
         case ReleasesChanged(app):
             body = {"t": "releases", "app": app}
+        case SessionsAsked(number, app):
+            body = {"t": "sessions?", "n": number, "app": app}
+        case SessionsCounted(number, by_sha):
+            body = {"t": "sessions", "n": number, "counts": dict(by_sha)}
         case ReceiversAsked(number, items):
             body = {"t": "receivers?", "n": number, "items": [[channel, list(kinds)] for channel, kinds in items]}
         case Receivers(number, counts):
@@ -193,6 +215,10 @@ def decode_letter(body: bytes) -> Letter:
                 return Count(number, count)
             case {"t": "releases", "app": str(app)}:
                 return ReleasesChanged(app)
+            case {"t": "sessions?", "n": int(number), "app": str(app)}:
+                return SessionsAsked(number, app)
+            case {"t": "sessions", "n": int(number), "counts": dict(by_sha)}:
+                return SessionsCounted(number, {str(sha): int(each) for sha, each in by_sha.items()})
             case {"t": "receivers?", "n": int(number), "items": list(items)}:
                 return ReceiversAsked(number, [(str(channel), tuple(kinds)) for channel, kinds in items])
             case {"t": "receivers", "n": int(number), "counts": list(counts)}:

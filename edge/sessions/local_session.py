@@ -57,6 +57,7 @@ class LocalSession:
         "connection",
         "fence",
         "handle",
+        "matched",
         "meters",
         "model",
         "opened_at",
@@ -64,11 +65,21 @@ class LocalSession:
         "transport",
     )
 
-    def __init__(self, id: str, services: Services, handle: RouteHandle, connection: Connection) -> None:
+    def __init__(
+        self,
+        id: str,
+        services: Services,
+        handle: RouteHandle,
+        connection: Connection,
+        matched: frozenset[str] = frozenset(),
+    ) -> None:
         self._services = services
         self.handle = handle
         self.connection: Connection = connection
-        release = self._chosen = services.releases.choose(handle.settings, Subject(id), None, None, 0)
+        self.matched = matched
+        """Texts of the cohort rules that the handshake met."""
+        subject = Subject(id, None, matched)
+        release = self._chosen = services.releases.choose(handle.settings, subject, None, None, 0)
         self._chosen_at = services.releases.version
         self.model = Session(id, release.sha)
         self.meters: RouteMeters = services.metrics.route(handle.name, release.sha)
@@ -161,9 +172,7 @@ class LocalSession:
         releases = self._services.releases
         if self._chosen_at != releases.version:
             self._chosen_at = releases.version
-            model, now = self.model, self._services.clock.wall_ms()
-            subject = Subject(model.id, model.user)
-            self._chosen = releases.choose(self.handle.settings, subject, model.pinned, model.release, now)
+            self._chosen = self._choose(stay=True)
         return self._chosen
 
     @property
@@ -173,11 +182,7 @@ class LocalSession:
     def take(self, max_events: int, max_bytes: int) -> Parcel:
         model = self.model
         self._announced = False
-        release = self.release.sha
-        if release != model.release:
-            model.moved(release, self._services.clock.wall_ms())
-            self._change_meters(release)
-            self._write_release()
+        self._follow()
         events = model.take(max_events, max_bytes)
         return Parcel(model.id, model.release, model.user, model.state or {}, model.version, 1, events)
 
@@ -284,6 +289,23 @@ class LocalSession:
         else:
             self.connection.close(code, _fit(reason))
 
+    def move(self, *, stay: bool) -> bool:
+        """Go to the release that is chosen for this session now, and tell the backend there, also when nothing else
+        happens. Not `stay`: it is its turn to leave one that is being emptied. False: it is where it belongs."""
+        if self.model.phase is not Phase.LIVE:
+            return False
+        self._chosen_at = self._services.releases.version
+        self._chosen = self._choose(stay=stay)
+        if not self._follow():
+            return False
+        self._announce()
+        return True
+
+    def notify(self, text: str) -> None:
+        """Send the client a message that its backend did not send: an operator's notice."""
+        if self.model.phase is Phase.LIVE:
+            self.connection.send(Frame(text))
+
     def leave(self, code: int, reason: str, cause: str) -> None:
         """Close when everything that was read from the client has been answered; nothing more is read meanwhile."""
         if self.model.asked_to_leave():
@@ -354,7 +376,7 @@ class LocalSession:
     def applied(self, changes: Changes, version: int) -> None:
         """The store has accepted `changes`."""
         self.model.applied(changes, version)
-        if changes.pinned is not None:
+        if changes.pinned is not None or changes.user is not None:
             self._chosen_at = _CHOOSE_AGAIN
         self._set_alarms(changes)
 
@@ -415,6 +437,7 @@ class LocalSession:
         """The backend took the session (the executor says so, after the handshake was answered)."""
         if self.model.phase is not Phase.ABANDONED:
             self.model.accepted()
+            self._follow()  # releases may have changed meanwhile, and a walk past us does not touch a handshake
             return
         code, reason, clean, cause = self._ending or (1006, "", False, self._cause or "backend")
         now = self._services.clock.wall_ms()
@@ -444,6 +467,22 @@ class LocalSession:
             return
         self._announced = True
         self._services.deliverer.ready(self)
+
+    def _choose(self, *, stay: bool) -> Release:
+        model, services = self.model, self._services
+        subject = Subject(model.id, model.user, self.matched)
+        now = services.clock.wall_ms()
+        return services.releases.choose(self.handle.settings, subject, model.pinned, model.release, now, stay=stay)
+
+    def _follow(self) -> bool:
+        """Be on the release that was chosen. False: it is."""
+        release, model = self.release.sha, self.model
+        if release == model.release:
+            return False
+        model.moved(release, self._services.clock.wall_ms())
+        self._change_meters(release)
+        self._write_release()
+        return True
 
     def _write_release(self) -> None:
         """Put the new release into the row, for operators and for whoever inherits the session. Nobody waits for it: a

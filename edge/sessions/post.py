@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future, get_running_loop
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from itertools import count
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, VaultError, WireError
@@ -29,6 +29,8 @@ from edge.protocol.mail import (
     Recover,
     ReleasesChanged,
     SealedOrder,
+    SessionsAsked,
+    SessionsCounted,
     decode_letter,
     encode_letter,
 )
@@ -76,6 +78,17 @@ class _Tally:
         self.alarm: Alarm | None = None
 
 
+class _Census:
+    """Counts of sessions that wait for answers."""
+
+    __slots__ = ("counts", "done", "missing")
+
+    def __init__(self, counts: Counter[str], missing: int, done: Future[None]) -> None:
+        self.counts = counts
+        self.missing = missing
+        self.done = done
+
+
 class Post:
     """See the module's docstring. `services`, `links` and `house` are set by the wiring, which builds the post
     first."""
@@ -85,6 +98,7 @@ class Post:
         self._numbers = count(1)
         self._sent: dict[int, _Sent] = {}
         self._tallies: dict[int, _Tally] = {}
+        self._censuses: dict[int, _Census] = {}
         self._receipts: OrderedDict[tuple[str, int], Receipt | None] = OrderedDict()
         self.releases_changed: Callable[[str], None] = lambda app: None
         self.receivers: Callable[[str, Sequence[str]], int] = lambda channel, kinds: 0
@@ -190,13 +204,41 @@ class Post:
         return total
 
     async def count_releases(self, app: str) -> ReleaseCounts:
-        """Sessions of `app` per release over all live edges."""
-        counts: dict[str, int] = {}
-        for session in self.services.registry:
-            if session.route.app == app:
-                counts[session.model.release] = counts.get(session.model.release, 0) + 1
+        """Sessions and links of `app` per release over all live edges, within `COUNT_MS`."""
         others = [edge for edge in await self.services.store.edges() if edge != self.services.edge_id]
-        return ReleaseCounts(counts, complete=not others)
+        counts = Counter(self._sessions_here(app))
+        if not others:
+            return ReleaseCounts(counts, complete=True)
+        number = next(self._numbers)
+        census = self._censuses[number] = _Census(counts, len(others), get_running_loop().create_future())
+        alarm = self.services.wheel.after(COUNT_MS, lambda: self._census_over(number))
+        try:
+            letter = encode_letter(SessionsAsked(number, app))
+            for edge in others:
+                self._mail(edge, letter)
+            await census.done
+        finally:
+            alarm.cancel()
+            self._censuses.pop(number, None)
+        return ReleaseCounts(census.counts, complete=not census.missing)
+
+    def _sessions_here(self, app: str) -> Mapping[str, int]:
+        sessions = (s.model.release for s in self.services.registry if s.route.app == app)
+        links = (link.ledger.base.release for link in self.house if link.handle.settings.app == app)
+        return Counter(chain(sessions, links))
+
+    def _census_over(self, number: int) -> None:
+        census = self._censuses.get(number)
+        if census is not None and not census.done.done():
+            census.done.set_result(None)
+
+    def _sessions_counted(self, letter: SessionsCounted) -> None:
+        census = self._censuses.get(letter.number)
+        if census is not None and census.missing:
+            census.counts.update(letter.counts)
+            census.missing -= 1
+            if not census.missing:
+                self._census_over(letter.number)
 
     def count_receivers(
         self, items: Sequence[tuple[str, Sequence[str]]], edges: Iterable[str]
@@ -261,6 +303,10 @@ class Post:
                 self._add(number, [counted])
             case ReleasesChanged(app):
                 self.releases_changed(app)
+            case SessionsAsked(number, app):
+                self._mail(sender, encode_letter(SessionsCounted(number, self._sessions_here(app))))
+            case SessionsCounted():
+                self._sessions_counted(letter)
             case ReceiversAsked(number, items):
                 counts = [self.receivers(channel, kinds) for channel, kinds in items]
                 self._mail(sender, encode_letter(Receivers(number, counts)))

@@ -69,7 +69,8 @@ class FrontDoor:
     def open(
         self, connection: Connection, route: RouteHandle, request: ClientRequest, transport: str
     ) -> ConnectionListener:
-        session = LocalSession(new_session_id(), self._services, route, connection)
+        matched = self._services.releases.match(route.settings, request)
+        session = LocalSession(new_session_id(), self._services, route, connection, matched)
         session.transport = transport
         session.client = request.client
         self._services.registry.add(session)

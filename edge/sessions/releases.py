@@ -10,14 +10,18 @@ from collections.abc import Callable
 
 from edge.backend.base import Release
 from edge.config import RouteSettings
-from edge.model.cohort import Subject
+from edge.model.cohort import Subject, match_handshake
 from edge.model.release import NOTHING_STORED, ReleaseTable, StoredTable, choose_release
+from edge.protocol.callbacks.events import ClientRequest
+
+MATCHES_MOST = 1_024
+"""Sets of rules that are shared; past them, shared ones are remembered anew."""
 
 
 class Releases:
     """Release tables per app, and the choice for one session."""
 
-    __slots__ = ("_changed", "_chosen", "_stored", "_tables", "version")
+    __slots__ = ("_changed", "_chosen", "_matches", "_stored", "_tables", "version")
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         """`changed` is called after each change of a table, so that what waits for a release can be handed on."""
@@ -27,6 +31,7 @@ class Releases:
         self._stored: dict[str, StoredTable] = {}
         self._tables: dict[tuple[str, str, str], ReleaseTable] = {}
         self._chosen: dict[tuple[str, str, str], Release] = {}
+        self._matches: dict[frozenset[str], frozenset[str]] = {}
 
     def table(self, route: RouteSettings) -> ReleaseTable:
         """All releases of the route's app as this edge knows them now."""
@@ -56,6 +61,13 @@ class Releases:
         if release is None:
             release = self._chosen[key] = Release(route.app, sha, url)
         return release
+
+    def match(self, route: RouteSettings, request: ClientRequest) -> frozenset[str]:
+        """The texts of the cohort rules that a handshake meets. Sessions that meet the same ones share the set."""
+        matched = match_handshake(self.table(route).rules, request.headers, request.query)
+        if len(self._matches) >= MATCHES_MOST:
+            self._matches.clear()
+        return self._matches.setdefault(matched, matched) if matched else matched
 
     def update(self, app: str, stored: StoredTable) -> None:
         """The store's table of `app`, as read just now."""

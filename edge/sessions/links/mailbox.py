@@ -38,7 +38,7 @@ class LinkMailbox:
     """One link's."""
 
     __slots__ = (
-        "_announced", "_asides", "_chosen", "_chosen_at", "_flying", "_link", "_reading", "outcomes",
+        "_announced", "_asides", "_chosen", "_chosen_at", "_flying", "_link", "_moving", "_reading", "outcomes",
         "quiet",
     )  # fmt: skip
 
@@ -52,6 +52,8 @@ class LinkMailbox:
         self._flying: list[Event] = []
         self._announced = False
         self._reading = False
+        self._moving = False
+        """It belongs to another release, and nothing but that may be there to hand out."""
         self._chosen: Release | None = None
         self._chosen_at = -1
 
@@ -67,13 +69,17 @@ class LinkMailbox:
 
     @property
     def release(self) -> Release:
-        releases, row = self._link.services.shared.releases, self._link.ledger.base
+        releases = self._link.services.shared.releases
         if self._chosen is None or self._chosen_at != releases.version:
             self._chosen_at = releases.version
-            subject = Subject(self._link.id, bare(row.jid))
-            now = self._link.now_ms()
-            self._chosen = releases.choose(self.route, subject, row.pinned or None, row.release, now)
+            self._chosen = self._choose(stay=True)
         return self._chosen
+
+    def _choose(self, *, stay: bool) -> Release:
+        releases, row = self._link.services.shared.releases, self._link.ledger.base
+        subject = Subject(self._link.id, bare(row.jid))
+        now = self._link.now_ms()
+        return releases.choose(self.route, subject, row.pinned or None, row.release, now, stay=stay)
 
     @property
     def settling(self) -> bool:
@@ -90,6 +96,7 @@ class LinkMailbox:
             self._asides.appendleft(ReleaseChanged(id, link.now_ms(), held, release))
             link.ledger.save(release=release)
             link.pump()
+        self._moving = False
         if self._asides:
             self._flying = [self._asides.popleft()]
         else:
@@ -123,7 +130,7 @@ class LinkMailbox:
         """Tell the deliverer that there are events: once, and not before those under way are settled."""
         if self._announced or self._flying or self.outcomes.busy or self.quiet or self._link.phase is LinkPhase.GONE:
             return
-        if self._asides or self._link.ledger.backlog.ready:
+        if self._asides or self._link.ledger.backlog.ready or self._moving:
             self._announced = True
             self._link.services.shared.deliverer.ready(self)
 
@@ -134,6 +141,18 @@ class LinkMailbox:
             self._link.ledger.backlog.hand_back(int(event.fields["seq"]))
         self._flying = [other for other in self._flying if other is not event]
         return not self._flying
+
+    def move(self, *, stay: bool) -> bool:
+        """As `LocalSession.move`."""
+        link = self._link
+        if link.gone or self.quiet:
+            return False
+        self._chosen_at = link.services.shared.releases.version
+        self._chosen = self._choose(stay=stay)
+        self._moving = self._chosen.sha != link.ledger.base.release
+        if self._moving:
+            self.announce()
+        return self._moving
 
     def pinned(self) -> None:
         """The link is kept on another release from now on."""

@@ -149,6 +149,19 @@ def test_a_move_to_another_release_is_told_before_the_next_event_and_not_to_a_st
     assert [type(event) for event in new.take(10, 1_000)] == [Open]
 
 
+def test_moves_that_nobody_was_told_of_become_one_or_none() -> None:
+    session = live()
+    for release in ("r2", "r3"):
+        session.moved(release, 1)
+    (only,) = session.take(10, 10_000)
+    assert isinstance(only, ReleaseChanged)
+    assert (only.from_release, only.to_release) == ("r1", "r3")
+    session.settled(only, LIMITS)
+    for release in ("r4", "r3"):
+        session.moved(release, 2)
+    assert (session.take(10, 10_000), session.release, session.queue_bytes) == ([], "r3", 0)
+
+
 def test_plain_sends_need_no_change_and_anything_else_does() -> None:
     session = live()
     assert plain(Result((Send("a"), Send(b"b"))))

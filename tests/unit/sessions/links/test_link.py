@@ -57,7 +57,7 @@ class Hall:
             wheel=self.wheel,
             edge_id=edge.id,
             metrics=SimpleNamespace(process=ProcessMeters()),
-            releases=SimpleNamespace(version=1, choose=lambda route, subject, pinned, held, now: release),
+            releases=SimpleNamespace(version=1, choose=lambda route, subject, pinned, held, now, *, stay: release),
             deliverer=SimpleNamespace(ready=self._is_ready),
         )
         house = SimpleNamespace(
