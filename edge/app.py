@@ -21,6 +21,7 @@ from itertools import chain, islice
 from edge.backend.client import BackendClient
 from edge.backend.origins import BackendOrigins
 from edge.backend.probe import probe
+from edge.backend.webhook import Webhook
 from edge.clock import SystemClock
 from edge.config import GripRouteSettings, GripSettings, RouteSettings, Settings, XmppSettings
 from edge.control.app import control_app
@@ -44,6 +45,7 @@ from edge.sessions.grip.services import GripServices, HeldClients
 from edge.sessions.hub import Hub
 from edge.sessions.inquiries import Inquiries
 from edge.sessions.journal import Journal
+from edge.sessions.keeper import Keeper
 from edge.sessions.links.house import House
 from edge.sessions.links.link_post import LinkPost
 from edge.sessions.links.services import LinkServices
@@ -177,6 +179,9 @@ class Edge:
             drain=context.ask_drain,
             readiness=self.readiness,
         )
+        post.routes = self._routes_of
+        self._webhook = Webhook(self._webhook_target)
+        self._keeper = Keeper(edge_id, store, operations, probe, clock, self._apps, self._webhook.tell)
         tls = (settings.edge.tls_cert, settings.edge.tls_key) if settings.edge.tls_cert else None
         self._public = Listener(
             no_app,
@@ -223,6 +228,7 @@ class Edge:
         self._zmq.start()
         await self._ownership.start()
         self._keep_releases()
+        self._keeper.start()
         self._watch_lag(services.clock.monotonic_ms())
         await self._public.start()
         self._starting = False
@@ -265,6 +271,8 @@ class Edge:
         for held in self._held:
             held.leave_now()
         self._mover.stop()
+        await self._keeper.stop()
+        await self._webhook.stop()
         await self._zmq.stop()
         await self._give_away()
         await self._ownership.stop()
@@ -351,7 +359,7 @@ class Edge:
         self._wheel.after(RELEASES_AGAIN_MS, self._keep_releases)
 
     def _read_all_releases(self) -> None:
-        for app in {route.settings.app for route in self._routes}:
+        for app in self._apps():
             self._read_releases(app)
 
     def _read_releases(self, app: str) -> None:
@@ -361,6 +369,16 @@ class Edge:
                 self._services.releases.update(app, answer.result())
 
         self._services.store.releases(app).add_done_callback(read)
+
+    def _apps(self) -> Sequence[str]:
+        return sorted({route.settings.app for route in self._routes})
+
+    def _routes_of(self, app: str) -> Sequence[str]:
+        return [route.name for route in self._routes if route.settings.app == app]
+
+    def _webhook_target(self) -> tuple[str, str]:
+        edge = self._settings.edge
+        return edge.release_webhook, edge.release_webhook_secret.value if edge.release_webhook_secret else ""
 
     def _releases_changed(self) -> None:
         self._backends.releases_changed()

@@ -368,6 +368,10 @@ class EdgeSettings:
     0: none."""
     grip_routes: str = ""
     """A routes file of Pushpin's. Its routes come after those of [[route]]; it is read again when it changes."""
+    release_webhook: str = ""
+    """URL that is told of releases: added, promoted, draining and how many sessions are left, empty, canaries."""
+    release_webhook_secret: Secret | None = None
+    """Signs these messages as Standard Webhooks say: ``whsec_`` and base64, or any text."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     tls_cert: str = ""

@@ -85,6 +85,8 @@ def load(argv_overrides: Mapping[str, object], env: Mapping[str, str], config_pa
 def secret_values(settings: Settings) -> tuple[Secret, ...]:
     """Every secret value in `settings`, for the log's mask."""
     found = [*settings.edge.control_tokens, *settings.edge.link_keys, *secrets_in(settings.edge.redis)]
+    if settings.edge.release_webhook_secret is not None:
+        found.append(settings.edge.release_webhook_secret)
     found.extend(publisher.key for publisher in settings.publishers)
     found.extend(server.component_secret for server in settings.xmpp if server.component_secret is not None)
     for route in settings.routes:

@@ -38,7 +38,7 @@ from edge.config.kinds import (
     SecretValue,
     name,
 )
-from edge.config.urls import BACKEND, CALLBACK_PATH, ORIGIN, RELEASE_URL, ROUTE_HOST, ROUTE_PATH, RedisUrl
+from edge.config.urls import BACKEND, CALLBACK_PATH, ORIGIN, RELEASE_URL, ROUTE_HOST, ROUTE_PATH, WEBHOOK, RedisUrl
 from edge.config.xmpp_kinds import XMPP_DOMAIN, XMPP_HOST, LinkKey
 
 Table = Mapping[str, Kind]
@@ -77,6 +77,8 @@ EDGE: Table = {
     "store_queue": _count(unit="commands"),
     "trusted_proxies": ListOf(NETWORK),
     "life_entries": _count(0, unit="facts", zero="none"),
+    "release_webhook": WEBHOOK,
+    "release_webhook_secret": SecretValue(),
     "log_level": OneOf(("debug", "info", "warning", "error")),
     "log_format": OneOf(("text", "json")),
     "grip_routes": FILE,

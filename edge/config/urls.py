@@ -88,9 +88,19 @@ def _origin(text: str) -> str:
     return origin
 
 
+def _webhook(text: str) -> str:
+    if not text:
+        return text
+    parts = _split(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or "#" in text:
+        raise ValueError(text)
+    return text
+
+
 BACKEND_ALLOWED = "http://host:port/path or https://…, without user name, query or fragment"
 BACKEND = Text(BACKEND_ALLOWED, _backend)
 RELEASE_URL = Text("a URL like that of a backend; {sha} in it stands for the release", _release_url)
+WEBHOOK = Text("empty, or http://host:port/path or https://…, without user name or fragment", _webhook)
 CALLBACK_PATH = Text("empty, or a path that begins with / and has no query", _callback_path)
 ROUTE_PATH = Text("a path prefix that begins with / and has no query", _route_path)
 ROUTE_HOST = Text("a host name without port, *.suffix, or *", _route_host)

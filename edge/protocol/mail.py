@@ -91,6 +91,25 @@ class SessionsCounted:
 
 
 @dataclass(frozen=True, slots=True)
+class FiguresAsked:
+    """What has been counted here of a release? Answered with `FiguresGiven`."""
+
+    number: int
+    app: str
+    sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class FiguresGiven:
+    """Since the process began: events answered, failures, events per bucket of duration."""
+
+    number: int
+    answered: int
+    failed: int
+    took: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiversAsked:
     """How many of your GRIP clients would be handed each of these items? Of each: its channel, and the kinds of
     members it has formats for. Answered with `Receivers`."""
@@ -148,6 +167,8 @@ Letter = (
     | CountAsked
     | Count
     | ReleasesChanged
+    | FiguresAsked
+    | FiguresGiven
     | SessionsAsked
     | SessionsCounted
     | RowsAsked
@@ -199,6 +220,10 @@ def encode_letter(letter: Letter) -> bytes:
             body = {"t": "rows", "n": number, "rows": list(rows)}
         case SessionsCounted(number, by_sha):
             body = {"t": "sessions", "n": number, "counts": dict(by_sha)}
+        case FiguresAsked(number, app, sha):
+            body = {"t": "figures?", "n": number, "app": app, "sha": sha}
+        case FiguresGiven(number, answered, failed, took):
+            body = {"t": "figures", "n": number, "answered": answered, "failed": failed, "took": list(took)}
         case ReceiversAsked(number, items):
             body = {"t": "receivers?", "n": number, "items": [[channel, list(kinds)] for channel, kinds in items]}
         case Receivers(number, counts):
@@ -244,6 +269,10 @@ def decode_letter(body: bytes) -> Letter:
                 return RowsAsked(number, topic, about)
             case {"t": "rows", "n": int(number), "rows": list(rows)} if all(type(row) is dict for row in rows):
                 return Rows(number, rows)
+            case {"t": "figures?", "n": int(number), "app": str(app), "sha": str(sha)}:
+                return FiguresAsked(number, app, sha)
+            case {"t": "figures", "n": int(number), "answered": int(good), "failed": int(bad), "took": list(took)}:
+                return FiguresGiven(number, good, bad, [int(each) for each in took])
             case {"t": "receivers?", "n": int(number), "items": list(items)}:
                 return ReceiversAsked(number, [(str(channel), tuple(kinds)) for channel, kinds in items])
             case {"t": "receivers", "n": int(number), "counts": list(counts)}:

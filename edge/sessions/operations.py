@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.config import RouteSettings
 from edge.errors import NotFound, SessionGone
+from edge.model.canary import Figures
 from edge.model.release import ReleaseCounts, StoredTable
 from edge.protocol.callbacks.actions import CloseSession, Result, XmppDisconnect, is_link
 from edge.protocol.grip.items import Item
@@ -120,6 +121,9 @@ class LocalOperations(ReleaseDesk):
 
     async def release_counts(self, app: str) -> ReleaseCounts:
         return await self._services.post.count_releases(app)
+
+    async def release_figures(self, app: str, sha: str) -> tuple[Mapping[str, Figures], bool]:
+        return await self._services.post.release_figures(app, sha)
 
     async def _releases_changed(self, app: str, stored: StoredTable) -> None:
         self._services.releases.update(app, stored)

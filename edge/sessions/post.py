@@ -15,11 +15,14 @@ from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, VaultError, WireError
+from edge.model.canary import Figures
 from edge.model.release import ReleaseCounts
 from edge.protocol.callbacks.actions import Result, XmppConnect, XmppCredentials, is_link
 from edge.protocol.mail import (
     Count,
     CountAsked,
+    FiguresAsked,
+    FiguresGiven,
     Letter,
     LinksFreed,
     Order,
@@ -81,15 +84,19 @@ class _Tally:
         self.alarm: Alarm | None = None
 
 
-class _Census:
-    """Counts of sessions that wait for answers."""
+class _Poll:
+    """A question to other edges that waits for its answers."""
 
-    __slots__ = ("counts", "done", "missing")
+    __slots__ = ("answers", "asked", "done")
 
-    def __init__(self, counts: Counter[str], missing: int, done: Future[None]) -> None:
-        self.counts = counts
-        self.missing = missing
+    def __init__(self, asked: int, done: Future[None]) -> None:
+        self.asked = asked
+        self.answers: dict[str, Letter] = {}
         self.done = done
+
+    def over(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 class Post:
@@ -101,7 +108,9 @@ class Post:
         self._numbers = count(1)
         self._sent: dict[int, _Sent] = {}
         self._tallies: dict[int, _Tally] = {}
-        self._censuses: dict[int, _Census] = {}
+        self._polls: dict[int, _Poll] = {}
+        self.routes: Callable[[str], Sequence[str]] = lambda app: ()
+        """Names of an app's routes."""
         self._receipts: OrderedDict[tuple[str, int], Receipt | None] = OrderedDict()
         self.releases_changed: Callable[[str], None] = lambda app: None
         self.receivers: Callable[[str, Sequence[str]], int] = lambda channel, kinds: 0
@@ -208,41 +217,62 @@ class Post:
         return total
 
     async def count_releases(self, app: str) -> ReleaseCounts:
-        """Sessions and links of `app` per release over all live edges, within `COUNT_MS`."""
-        others = [edge for edge in await self.services.store.edges() if edge != self.services.edge_id]
+        """Sessions and links of `app` per release over all live edges."""
+        answers, complete = await self._ask_all(lambda number: SessionsAsked(number, app))
         counts = Counter(self._sessions_here(app))
-        if not others:
-            return ReleaseCounts(counts, complete=True)
-        number = next(self._numbers)
-        census = self._censuses[number] = _Census(counts, len(others), get_running_loop().create_future())
-        alarm = self.services.wheel.after(COUNT_MS, lambda: self._census_over(number))
-        try:
-            letter = encode_letter(SessionsAsked(number, app))
-            for edge in others:
-                self._mail(edge, letter)
-            await census.done
-        finally:
-            alarm.cancel()
-            self._censuses.pop(number, None)
-        return ReleaseCounts(census.counts, complete=not census.missing)
+        for answer in answers.values():
+            if isinstance(answer, SessionsCounted):
+                counts.update(answer.counts)
+        return ReleaseCounts(counts, complete)
+
+    async def release_figures(self, app: str, sha: str) -> tuple[Mapping[str, Figures], bool]:
+        """What each live edge has counted of a release, and whether all of them have said so."""
+        answers, complete = await self._ask_all(lambda number: FiguresAsked(number, app, sha))
+        figures = {self.services.edge_id: self._figures_here(app, sha)}
+        for edge, answer in answers.items():
+            if isinstance(answer, FiguresGiven):
+                figures[edge] = Figures(answer.answered, answer.failed, answer.took)
+        return figures, complete
 
     def _sessions_here(self, app: str) -> Mapping[str, int]:
         sessions = (s.model.release for s in self.services.registry if s.route.app == app)
         links = (link.ledger.base.release for link in self.house if link.handle.settings.app == app)
         return Counter(chain(sessions, links))
 
-    def _census_over(self, number: int) -> None:
-        census = self._censuses.get(number)
-        if census is not None and not census.done.done():
-            census.done.set_result(None)
+    def _figures_here(self, app: str, sha: str) -> Figures:
+        total = Figures()
+        for route in self.routes(app):
+            meters = self.services.metrics.route(route, sha)
+            failures = sum(counter.value for counter in meters.request_failures.values())
+            failed = failures + meters.bad_results.value + meters.events_expired.value
+            total = total.plus(Figures(meters.events_delivered.value, failed, tuple(meters.event_seconds.counts)))
+        return total
 
-    def _sessions_counted(self, letter: SessionsCounted) -> None:
-        census = self._censuses.get(letter.number)
-        if census is not None and census.missing:
-            census.counts.update(letter.counts)
-            census.missing -= 1
-            if not census.missing:
-                self._census_over(letter.number)
+    async def _ask_all(self, letter: Callable[[int], Letter]) -> tuple[Mapping[str, Letter], bool]:
+        """The answers of all other live edges to a question, within `COUNT_MS`, by edge; and whether all of them
+        answered."""
+        others = [edge for edge in await self.services.store.edges() if edge != self.services.edge_id]
+        if not others:
+            return {}, True
+        number = next(self._numbers)
+        poll = self._polls[number] = _Poll(len(others), get_running_loop().create_future())
+        alarm = self.services.wheel.after(COUNT_MS, poll.over)
+        try:
+            question = encode_letter(letter(number))
+            for edge in others:
+                self._mail(edge, question)
+            await poll.done
+        finally:
+            alarm.cancel()
+            del self._polls[number]
+        return poll.answers, len(poll.answers) >= len(others)
+
+    def _answered(self, sender: str, number: int, letter: Letter) -> None:
+        poll = self._polls.get(number)
+        if poll is not None:
+            poll.answers[sender] = letter
+            if len(poll.answers) >= poll.asked:
+                poll.over()
 
     def count_receivers(
         self, items: Sequence[tuple[str, Sequence[str]]], edges: Iterable[str]
@@ -309,8 +339,11 @@ class Post:
                 self.releases_changed(app)
             case SessionsAsked(number, app):
                 self._mail(sender, encode_letter(SessionsCounted(number, self._sessions_here(app))))
-            case SessionsCounted():
-                self._sessions_counted(letter)
+            case FiguresAsked(number, app, sha):
+                mine = self._figures_here(app, sha)
+                self._mail(sender, encode_letter(FiguresGiven(number, mine.answered, mine.failed, mine.took)))
+            case SessionsCounted(number) | FiguresGiven(number):
+                self._answered(sender, number, letter)
             case ReceiversAsked(number, items):
                 counts = [self.receivers(channel, kinds) for channel, kinds in items]
                 self._mail(sender, encode_letter(Receivers(number, counts)))

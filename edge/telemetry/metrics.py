@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
+from edge.model.canary import SECONDS
+
 Kind = Literal["counter", "gauge", "counters", "histogram", "info"]
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds for durations: half a millisecond (a local backend) to a whole retry window."""
 
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Upper bounds for events in one request."""

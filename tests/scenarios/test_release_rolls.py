@@ -12,56 +12,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.scenarios.release_control import Control, controlling
 from tests.support.client import RecordingClient, connect
 from tests.support.processes import Backend, Edge
-from tests.support.redis import redis_server, redis_url
 from tests.support.waiting import wait_until
-
-__all__ = ["redis_server", "redis_url"]
 
 pytestmark = pytest.mark.scenario
 
 APP = "tests.scenarios.backends:pinning"
-BASE = "/v1/apps/default"
-
-
-class Control:
-    """The control API of an edge; what it refuses fails the test."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
-
-    async def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return self._good(await self._client.post(BASE + path, json=body or {}))
-
-    async def put(self, sha: str, url: str, **fields: Any) -> dict[str, Any]:
-        return self._good(await self._client.put(f"{BASE}/releases/{sha}", json={"url": url, **fields}))
-
-    async def sessions(self) -> dict[str, int]:
-        """By SHA; empty while not every edge answered."""
-        table = self._good(await self._client.get(f"{BASE}/releases"))
-        return {row["sha"]: row["sessions"] for row in table["releases"] if table["complete"]}
-
-    async def until_sessions(self, sha: str, count: int, deadline_s: float = 15) -> None:
-        async def there() -> bool:
-            return (await self.sessions()).get(sha) == count
-
-        await wait_until(there, f"release {sha} has {count} sessions", deadline_s)
-
-    @staticmethod
-    def _good(answer: httpx.Response) -> dict[str, Any]:
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
-        return body
-
-
-@asynccontextmanager
-async def controlling(edge: Edge) -> AsyncIterator[Control]:
-    async with httpx.AsyncClient(base_url=edge.control_url, timeout=20) as client:
-        yield Control(client)
 
 
 @asynccontextmanager

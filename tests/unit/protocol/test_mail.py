@@ -16,6 +16,8 @@ from edge.protocol.callbacks.actions import Action, Result, Send, XmppConnect, X
 from edge.protocol.mail import (
     Count,
     CountAsked,
+    FiguresAsked,
+    FiguresGiven,
     Letter,
     LinksFreed,
     Order,
@@ -45,6 +47,8 @@ LETTERS: list[Letter] = [
     Receivers(4, [3, 0]),
     SessionsAsked(5, "chat"),
     SessionsCounted(5, {"c0ffee1": 3}),
+    FiguresAsked(6, "chat", "c0ffee1"),
+    FiguresGiven(6, 10, 1, [3, 4, 0]),
     RowsAsked(5, "sessions", {"app": "chat", "release": None, "limit": 10}),
     Rows(5, [{"id": "s1", "state": {"a": [1]}}]),
     Recover(),

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from edge.model.canary import SECONDS
 from edge.telemetry.exposition import merge, render
-from edge.telemetry.metrics import PROCESS_SPECS, ROUTE_SPECS, SECONDS, Histogram, Metrics
+from edge.telemetry.metrics import PROCESS_SPECS, ROUTE_SPECS, Histogram, Metrics
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
