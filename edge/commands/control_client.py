@@ -136,6 +136,10 @@ class ControlClient:
             self._app = apps[0]
         return self._app
 
+    def use_app(self, app: str) -> None:
+        """It is about this app, as it turned out."""
+        self._app = app
+
     def get(self, where: str, query: Mapping[str, str | int | None] | None = None) -> Answer:
         return self.call("GET", where, query=query)
 
@@ -238,9 +242,13 @@ class ControlClient:
 
 
 def _checked(url: str) -> str:
-    """`url` without its path's last slash. `WrongUsage` when it is no http(s) URL."""
+    """`url` without its path's last slash. `WrongUsage` when it is no http(s) URL.
+
+    ``HOST:PORT`` and ``:PORT`` will do: HOLDFAST_CONTROL may be there for `serve` too, where edge.control has that
+    form.
+    """
     if "://" not in url:
-        url = f"http://{url}"
+        url = f"http://{'127.0.0.1' if url.startswith(':') else ''}{url}"
     try:
         parts = urlsplit(url)
         _ = parts.port
