@@ -1,4 +1,5 @@
-"""A backend whose releases can be bad: it fails, is slow, or answers other things than the one before."""
+"""A backend whose releases can be bad: it fails, is slow, or answers other things than the one before. It answers with
+what it was told and the session's release; ``pin <release>`` pins the session."""
 
 from __future__ import annotations
 
@@ -23,6 +24,9 @@ talking = App()
 @talking.on_message
 async def answer(session: Session, event: Message) -> None:
     await asyncio.sleep(SLOW_S)
+    match event.text.split():
+        case ["pin", release]:
+            session.pin(release)
     session.send(f"{event.text} {session.release}" + ("?" if OTHER else ""))
 
 

@@ -19,7 +19,7 @@ from edge.protocol.chunked import encode_chunk, encode_end
 from edge.protocol.grip.forwarding import proxied_head
 from edge.protocol.grip.signature import GripSigner
 from edge.protocol.http_answer import write_fields
-from edge.sessions.grip.targets import backend_host, backend_path
+from edge.sessions.grip.targets import backend_host, backend_path, subject_of
 from edge.sessions.grip.ways import Way
 from edge.sessions.routes import RouteHandle
 
@@ -89,6 +89,7 @@ class Call(AnswerListener):
         "_question",
         "_route",
         "_services",
+        "_subject",
         "_tried",
         "_upstream",
         "way",
@@ -100,6 +101,7 @@ class Call(AnswerListener):
         self._services = services
         self._route = route
         self._question = question
+        self._subject = subject_of(route.settings, services.releases, question.request)
         self._body = body
         self._listener = listener
         self._upstream: Upstream | None = None
@@ -180,7 +182,7 @@ class Call(AnswerListener):
 
     def _ask_next(self) -> bool:
         """Ask the next target. False: there is none."""
-        way = self._services.ways.of(self._route, self._number)
+        way = self._services.ways.of(self._route, self._number, self._subject)
         if way is None:
             return False
         self._number += 1

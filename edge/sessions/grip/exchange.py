@@ -21,7 +21,7 @@ from edge.sessions.grip.refusals import BAD_GATEWAY, FORGED_EVENTS, GATEWAY_TIME
 from edge.sessions.grip.reply import Reply, ReplyReader
 from edge.sessions.grip.response_hold import KeptAnswer, ResponseHold
 from edge.sessions.grip.stream_hold import StreamHold
-from edge.sessions.grip.targets import targets_of
+from edge.sessions.grip.targets import subject_of, targets_of
 from edge.sessions.routes import RouteHandle
 
 if TYPE_CHECKING:
@@ -194,9 +194,11 @@ class Exchange(ExchangeListener, ReplyReader):
     def _forges_events(self) -> bool:
         """A client must not speak to a backend of WebSocket-over-HTTP in the edge's name."""
         kind = next((value for name, value in self._request.headers if name.lower() == "content-type"), "")
-        return kind.split(";")[0].strip().lower() == EVENTS_TYPE and any(
-            target.over_http for target in targets_of(self._route.settings, self._services.releases)
-        )
+        if kind.split(";")[0].strip().lower() != EVENTS_TYPE:
+            return False
+        route, releases = self._route.settings, self._services.releases
+        targets = targets_of(route, releases, subject_of(route, releases, self._request))
+        return any(target.over_http for target in targets)
 
     def _ask(self, body: Body, last_ids: Sequence[str]) -> None:
         self._reply = Reply(self._client, self, self._route.settings.grip.hold_bytes)

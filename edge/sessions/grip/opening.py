@@ -53,7 +53,7 @@ class Opening:
         """Ask the route's next target whether it takes the client; without one, refuse it."""
         socket = self._socket
         try:
-            way = self._services.ways.of(self._handle, self._next)
+            way = self._services.ways.of(self._handle, self._next, socket.subject)
         except WireError as error:
             self.reject(Reject(500, "The edge cannot sign requests to its origin."), error)
             return

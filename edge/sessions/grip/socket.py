@@ -35,6 +35,7 @@ from edge.sessions.grip.ports import Delivery, MemberKind
 from edge.sessions.grip.services import GripServices
 from edge.sessions.grip.standing import Standing
 from edge.sessions.grip.standstill import LONGEST_MS, Standstill
+from edge.sessions.grip.targets import subject_of
 from edge.sessions.grip.ways import Way
 from edge.sessions.routes import RouteHandle
 from edge.wheel import Alarm
@@ -73,6 +74,7 @@ class GripSocket:
         "number",
         "opening",
         "prefix",
+        "subject",
         "way",
     )
 
@@ -86,6 +88,7 @@ class GripSocket:
         self._handle = route
         self.connection: Connection = connection
         self.client = request.client
+        self.subject = subject_of(route.settings, services.releases, request)
         self.dialogue = Dialogue()
         self.prefix = b""
         """What every request begins with."""
@@ -296,7 +299,7 @@ class GripSocket:
     def _find_way_again(self) -> Way:
         """Releases or settings have changed: the target may be elsewhere now."""
         ways, old = self._services.ways, self.way
-        way = ways.of(self._handle, self.number) or ways.of(self._handle, 0) or old
+        way = ways.of(self._handle, self.number, self.subject) or ways.of(self._handle, 0, self.subject) or old
         start = b"POST " + old.before
         if way.before != old.before and self.prefix.startswith(start):
             self.prefix = b"POST " + way.before + self.prefix[len(start) :]

@@ -10,14 +10,22 @@ from edge.config import RouteSettings, TargetSettings
 from edge.config.groups import TEST_BACKEND
 from edge.model.cohort import Subject
 from edge.model.routing import rewritten
+from edge.protocol.callbacks.events import ClientRequest
 from edge.sessions.releases import Releases
 from edge.sessions.routes import claim_of
 
 
-def targets_of(route: RouteSettings, releases: Releases) -> Sequence[TargetSettings]:
-    """The route's targets, at least one. The first is where the app's current release is: promoting another one moves
-    the next request of every client there."""
-    release = releases.choose(route, Subject(""), None, None, 0)
+def subject_of(route: RouteSettings, releases: Releases, request: ClientRequest) -> Subject:
+    """Whom releases are chosen for. GRIP has no sessions that outlive a request, so what stays the same from one
+    request of a client to the next stands in for one: its address and what it calls itself."""
+    agent = next((value for name, value in request.headers if name.lower() == "user-agent"), "")
+    return Subject(f"{request.client.rpartition(':')[0]} {agent}", None, releases.match(route, request))
+
+
+def targets_of(route: RouteSettings, releases: Releases, subject: Subject) -> Sequence[TargetSettings]:
+    """The route's targets, at least one. The first is where the release of `subject` is: when that is another one, the
+    client's next request goes there."""
+    release = releases.choose(route, subject, None, None, 0)
     if not route.targets:
         return (TargetSettings(release.url),)
     if release.sha == route.release:

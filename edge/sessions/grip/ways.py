@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from edge.backend.origin_base import Origin
 from edge.config import TargetSettings
+from edge.model.cohort import Subject
 from edge.protocol.grip.signature import GripSigner
 from edge.sessions.grip.targets import targets_of
 from edge.sessions.routes import RouteHandle
@@ -97,20 +98,21 @@ class Ways:
     def __init__(self, services: GripServices) -> None:
         self._services = services
         self._version = -1
-        self._ways: dict[tuple[RouteHandle, int], Way] = {}
+        self._ways: dict[tuple[RouteHandle, str, int], Way] = {}
 
-    def of(self, handle: RouteHandle, number: int) -> Way | None:
-        """The way to the route's target of this number; None: it has no so many. Raises WireError for a signing key
-        that is none."""
+    def of(self, handle: RouteHandle, number: int, subject: Subject) -> Way | None:
+        """The way to the route's target of this number, for a client; None: it has no so many. Raises WireError for a
+        signing key that is none."""
         services = self._services
         version = services.releases.version
         if version != self._version:
             self._version = version
             self._ways.clear()
-        way = self._ways.get((handle, number))
+        release = services.releases.choose(handle.settings, subject, None, None, 0).sha
+        way = self._ways.get((handle, release, number))
         if way is None:
-            targets = targets_of(handle.settings, services.releases)
+            targets = targets_of(handle.settings, services.releases, subject)
             if number >= len(targets):
                 return None
-            way = self._ways[handle, number] = Way(services, handle, targets[number], version)
+            way = self._ways[handle, release, number] = Way(services, handle, targets[number], version)
         return way

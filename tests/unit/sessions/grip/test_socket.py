@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 from unittest.mock import ANY
 
@@ -10,9 +11,10 @@ import pytest
 
 from edge.config import LimitSettings, TargetSettings
 from edge.model.release import StoredTable
-from edge.model.release_changes import add, promote
+from edge.model.release_changes import add, promote, set_cohorts, set_weights
 from edge.protocol.grip.items import SocketFormat
-from tests.unit.sessions.grip.pair import EVENTS, Pair, event, text
+from edge.sessions.grip.targets import subject_of, targets_of
+from tests.unit.sessions.grip.pair import EVENTS, REQUEST, Pair, event, text
 
 SUBSCRIBE = text('c:{"type": "subscribe", "channel": "a"}')
 GRIP = {"Sec_WebSocket_Extensions": "grip"}
@@ -571,3 +573,19 @@ def test_requests_wait_as_long_as_the_route_says() -> None:
     pair = Pair()
     assert pair.backend.timeout_s == pair.handle.settings.timeouts.request_s
     assert EVENTS in pair.backend.asked[0]
+
+
+def test_a_cohort_and_a_share_hold_for_clients_of_grip_routes_too() -> None:
+    pair = Pair()
+    table = pair.releases.table(pair.handle.settings)
+    new = set_cohorts(add(table, "new", "http://elsewhere/app", 1), "new", ["query:a=1"])
+    pair.releases.update("default", StoredTable(1, new.to_document()))
+    other = replace(REQUEST, query="")
+    route = pair.handle.settings
+    targets = [targets_of(route, pair.releases, subject_of(route, pair.releases, each)) for each in (REQUEST, other)]
+    assert [found[0].url for found in targets] == ["http://elsewhere/app", route.backend]
+    pair.releases.update("default", StoredTable(2, set_weights(new, {route.release: 1, "new": 1}).to_document()))
+    agents = [replace(other, headers=(("User-Agent", f"agent {number}"),)) for number in range(200)]
+    chosen = [targets_of(route, pair.releases, subject_of(route, pair.releases, each))[0].url for each in agents]
+    assert 60 < chosen.count("http://elsewhere/app") < 140
+    assert chosen == [targets_of(route, pair.releases, subject_of(route, pair.releases, a))[0].url for a in agents]
