@@ -43,6 +43,8 @@ from edge.sessions.grip.ports import Held
 from edge.sessions.grip.publisher import ItemPublisher
 from edge.sessions.grip.services import GripServices, HeldClients
 from edge.sessions.hub import Hub
+from edge.sessions.inquiries import Inquiries
+from edge.sessions.journal import Journal
 from edge.sessions.keeper import Keeper
 from edge.sessions.links.house import House
 from edge.sessions.links.link_post import LinkPost
@@ -94,7 +96,8 @@ class Edge:
         policies = ChannelPolicies(settings.channels)
         post = Post()
         house = House()
-        self._backends = BackendClient(edge_id, clock, self._wheel, self._metrics, loop)
+        journal = Journal(settings.edge.life_entries)
+        self._backends = BackendClient(edge_id, clock, self._wheel, self._metrics, loop, note=journal.note)
         self._services = services = Services(
             edge_id=edge_id,
             clock=clock,
@@ -107,9 +110,11 @@ class Edge:
             registry=Registry(),
             releases=Releases(self._releases_changed),
             post=post,
+            journal=journal,
         )
         self._mover = Mover(clock, self._wheel, services.releases, lambda: chain(services.registry, house))
         post.services, post.house, post.links = services, house, LinkPost(house, post)
+        post.inquiries = Inquiries(services)
         post.releases_changed = self._read_releases
         services.registry.on_removed = house.client_ended
         self._house = house
@@ -241,6 +246,7 @@ class Edge:
         self._house.services.dialer.forget()
         self._routes.replace(settings.routes)
         self._reception.replace(settings.edge)
+        self._services.journal.resize(settings.edge.life_entries)
         self._grip_channels.reloaded()
         self._services.policies.replace(settings.channels)
         self._services.releases.forget_tables()

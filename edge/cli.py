@@ -1,7 +1,8 @@
-"""The command line: ``holdfast serve | check | publish | version``.
+"""The command line: ``holdfast serve | check | publish | release | sessions | why | doctor | top | version``.
 
-Owns flags, their words, and exit codes: 0, 2 for wrong settings or usage, 1 for everything else. It imports the
-settings only; what a command needs beyond them is imported when it runs, so that ``--help`` is quick.
+Owns the flags of settings, their words, and exit codes: 0, 2 for wrong settings or usage, 1 for everything else. It
+imports the settings only, and of `edge.commands` the flags; what a command needs beyond that is imported when it runs,
+so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -11,17 +12,14 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from edge.commands import publish
-from edge.config import EdgeSettings, Secret, Settings
-from edge.config.crosscheck_grip import CALLBACKS_ONLY, GRIP_ONLY
-from edge.config.crosscheck_xmpp import CLIENTS_ONLY
+from edge.commands import doctor, publish, release, sessions, top
+from edge.commands.parsers import new_command
+from edge.config import EdgeSettings, Settings
 from edge.config.loader import load
 from edge.config.schema import CONFIG_VARIABLE, FLAGS
-from edge.config.urls import without_userinfo
 from edge.errors import ConfigErrors
 
 OK, FAILED, WRONG_SETTINGS = 0, 1, 2
@@ -86,40 +84,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    form = functools.partial(argparse.RawDescriptionHelpFormatter, width=100, max_help_position=30)
     parser = argparse.ArgumentParser(
         prog="holdfast", description="Holds client connections, so that backends need not.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    serve = commands.add_parser(
-        "serve",
-        help="run the edge",
-        description="Run the edge.",
-        epilog=_EPILOG,
-        formatter_class=form,
-        allow_abbrev=False,
-    )
-    check = commands.add_parser(
+    serve = new_command(commands, "serve", "run the edge", epilog=_EPILOG)
+    check = new_command(
+        commands,
         "check",
-        help="check the settings without starting",
-        description="Check the settings as `serve` would, without starting.",
-        epilog=_EPILOG,
-        formatter_class=form,
-        allow_abbrev=False,
+        "check the settings without starting",
+        "Check the settings as `serve` would, without starting.",
+        _EPILOG,
     )
     check.add_argument("--show", action="store_true", help="show every value and where it came from; secrets masked")
     for command in (serve, check):
         _add_settings(command)
     serve.set_defaults(run=_serve)
     check.set_defaults(run=_check)
-    publishing = commands.add_parser(
-        "publish",
-        help="publish to a channel of GRIP routes",
-        description="Publish to a channel of GRIP routes, on this edge and all others of its Redis.",
-        formatter_class=form,
-        allow_abbrev=False,
-    )
-    publish.add_arguments(publishing)
+    for group in (publish, release, sessions, doctor, top):
+        group.add_commands(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
     # For the supervisor only: no help, so it is not listed.
@@ -191,7 +174,9 @@ def _check(arguments: argparse.Namespace) -> int:
     for warning in settings.warnings:
         print(f"holdfast: warning: {warning}", file=sys.stderr)
     if arguments.show:
-        lines = list(_lines(settings))
+        from edge.commands.settings_text import settings_lines
+
+        lines = list(settings_lines(settings))
         width = max(len(line) for line, _ in lines)
         for line, source in lines:
             print(f"{line:<{width}}  # {source}" if source else line)
@@ -206,58 +191,3 @@ def _version(_: argparse.Namespace) -> int:
 
     print(f"holdfast {version('holdfast')}")
     return OK
-
-
-def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
-    """The settings as TOML, with the source of each value."""
-    yield from _group("[edge]", "edge", settings.edge, settings.sources)
-    for index, route in enumerate(settings.routes):
-        key = f"route[{index}]"
-        foreign = CALLBACKS_ONLY if route.protocol == "grip" else GRIP_ONLY
-        silent = {f"{key}.{field}" for field in (*foreign, *(["backend"] if route.targets else []))}
-        yield from _group("[[route]]", key, route, settings.sources, silent)
-    for index, channel in enumerate(settings.channels):
-        yield from _group("[[channel]]", f"channel[{index}]", channel, settings.sources)
-    yield from _group("[grip]", "grip", settings.grip, settings.sources)
-    for index, publisher in enumerate(settings.publishers):
-        yield from _group("[[publisher]]", f"publisher[{index}]", publisher, settings.sources)
-    for index, server in enumerate(settings.xmpp):
-        key = f"xmpp[{index}]"
-        silent = {f"{key}.{field}" for field in CLIENTS_ONLY if server.is_component}
-        yield from _group("[[xmpp]]", key, server, settings.sources, silent)
-
-
-def _group(
-    header: str, key: str, group: Any, sources: Mapping[str, str], silent: Collection[str] = ()
-) -> Iterator[tuple[str, str]]:
-    """One table, and the tables inside it. `silent`: dotted keys of what does not belong there."""
-    yield header, ""
-    inside = header.strip("[]")
-    nested: list[tuple[str, str, Any]] = []
-    for field in dataclasses.fields(group):
-        place, value = f"{key}.{field.name}", getattr(group, field.name)
-        if place in silent or value is None:
-            continue
-        if dataclasses.is_dataclass(value) and not isinstance(value, Secret):
-            nested.append((f"[{inside}.{field.name}]", place, value))
-        elif field.name == "targets":
-            nested += [(f"[[{inside}.target]]", f"{key}.target[{at}]", target) for at, target in enumerate(value)]
-        else:
-            yield f"{field.name} = {_toml(value)}", sources.get(place, "default")
-    for table, place, value in nested:
-        yield from _group(table, place, value, sources, silent)
-
-
-def _toml(value: object) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            text = without_userinfo(value).replace("\\", "\\\\").replace('"', '\\"')
-            return f'"{text}"'
-        case Secret():
-            return '"•••"'
-        case tuple():
-            return "[" + ", ".join(_toml(item) for item in value) + "]"
-        case _:
-            return f"{value}"

@@ -45,6 +45,7 @@ class BackendClient:
         *,
         random: Callable[[], float] = system_random,
         limits: AnswerLimits | None = None,
+        note: Callable[[int, str, str, str], None] = lambda at, session, what, detail: None,
     ) -> None:
         self._clock = clock
         self._wheel = wheel
@@ -65,6 +66,7 @@ class BackendClient:
             ready=self._ready,
             adopt=self._adopt,
             fell_quiet=self._fell_quiet,
+            note=note,
         )
         self._sweeper: Alarm = wheel.after(UNUSED_MS // 2, self._sweep)
 

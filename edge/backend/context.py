@@ -38,6 +38,8 @@ class Context:
     """A letter under way, for the pool of its mailbox's release."""
     fell_quiet: Callable[[], None]
     """A pool has nothing in flight and nothing waiting."""
+    note: Callable[[int, str, str, str], None] = lambda at, session, what, detail: None
+    """A rare fact in the life of a session, at wall ms (`edge.sessions.journal`)."""
     gone: dict[str, dict[str, None]] = field(default_factory=dict)
 
     def keep_gone(self, app: str, sessions: Sequence[str]) -> None:

@@ -426,9 +426,18 @@ class Pool:
         if self._health.failed(phrase, now, fresh=fresh):
             self._say_away()
         group.failures += 1
+        if group.failures & (group.failures - 1) == 0:
+            self._note_retry(group, phrase)
         try_ms = round(self.route.timeouts.request_s * 1000) if kind == "timeout" else 0
         parts = 1 if whole else pieces(group.events, group.expires_ms - now, try_ms)
         self._backlog.later(group.split(parts), phrase, now, after_ms)
+
+    def _note_retry(self, group: Group, phrase: str) -> None:
+        """Of many failures in a row the 1st, 2nd, 4th, 8th … are told."""
+        context, at = self._context, self._context.clock.wall_ms()
+        detail = f"try {group.failures} at release {self.release.sha} failed: {phrase}"
+        for letter in group.letters:
+            context.note(at, letter.mailbox.session, "retry", detail)
 
     def _answered(self, now: int) -> None:
         """The release gave an answer that means something: it is there."""

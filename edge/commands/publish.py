@@ -14,8 +14,13 @@ from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from edge.commands.parsers import new_command
+
+if TYPE_CHECKING:
+    from edge.commands.parsers import Commands
 
 DEFAULT_SPEC = "http://127.0.0.1:5561"
 SPEC_VARIABLE = "GRIP_URL"
@@ -44,9 +49,15 @@ class _Failed(Exception):
     """It was not published; the text says why."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``pushpin-publish``, and `--json`."""
-    parser.epilog = _EPILOG
+def add_commands(commands: Commands) -> None:
+    """``publish``, with the flags of ``pushpin-publish``, and `--json`."""
+    parser = new_command(
+        commands,
+        "publish",
+        "publish to a channel of GRIP routes",
+        "Publish to a channel of GRIP routes, on this edge and all others of its Redis.",
+        _EPILOG,
+    )
     parser.add_argument("channel", metavar="CHANNEL", help="name of the channel, with the route's prefix if it has one")
     parser.add_argument("content", metavar="CONTENT", nargs="?", help="what to send, @FILE, or - for standard input")
     parser.add_argument("--id", metavar="ID", help="id of the item")

@@ -363,6 +363,9 @@ class EdgeSettings:
     trusted_proxies: Sequence[str] = ()
     """Networks whose X-Forwarded-For and X-Forwarded-Proto are believed. What anybody else says in X-Forwarded-*,
     Forwarded or X-Real-IP is not passed on to backends."""
+    life_entries: int = 20_000
+    """Rare facts of sessions' lives kept per process, for `holdfast why`, the oldest giving way; about 5 MB when full.
+    0: none."""
     grip_routes: str = ""
     """A routes file of Pushpin's. Its routes come after those of [[route]]; it is read again when it changes."""
     release_webhook: str = ""

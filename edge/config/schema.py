@@ -76,6 +76,7 @@ EDGE: Table = {
     "store_wait_s": _seconds(high=3_600),
     "store_queue": _count(unit="commands"),
     "trusted_proxies": ListOf(NETWORK),
+    "life_entries": _count(0, unit="facts", zero="none"),
     "release_webhook": WEBHOOK,
     "release_webhook_secret": SecretValue(),
     "log_level": OneOf(("debug", "info", "warning", "error")),

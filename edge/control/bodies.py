@@ -171,12 +171,10 @@ def name_in_path(request: Request, field: str) -> str:
         raise FieldError(field, "is not valid UTF-8") from None
 
 
-def name_in_query(request: Request, field: str) -> str:
-    """A required name in the query."""
+def optional_name(request: Request, field: str) -> str | None:
+    """A name in the query, if it is there."""
     value = request.query_params.get(field)
-    if value is None:
-        raise FieldError(field, "is missing")
-    return _name(field, value)
+    return None if value is None else _name(field, value)
 
 
 def _name(field: str, value: str) -> str:

@@ -67,11 +67,16 @@ ENDPOINTS: Sequence[Endpoint] = (
     Endpoint(
         "GET",
         "/v1/sessions",
-        "Sessions of a user, over all edges.",
-        sessions.sessions_of_user,
+        "Sessions over all edges, oldest first.",
+        sessions.sessions,
         {200: "Sessions"},
         (400, 503),
-        (Parameter("user", "as set by `identify`", required=True),),
+        (
+            Parameter("user", "as set by `identify`"),
+            Parameter("app", "of this app"),
+            Parameter("release", "on this release"),
+            Parameter("limit", "sessions at most, 1 to 1000; 100 when absent, 1000 of a user", "integer"),
+        ),
     ),
     Endpoint(
         "GET", "/v1/sessions/{session}", "A session.", sessions.session, {200: "Session"}, (400, *_SESSION_ERRORS)
@@ -89,6 +94,14 @@ ENDPOINTS: Sequence[Endpoint] = (
         ),
     ),
     Endpoint(
+        "GET",
+        "/v1/sessions/{session}/life",
+        "What has happened to a session, also when it has ended.",
+        sessions.life,
+        {200: "Life"},
+        (400, 404, 503),
+    ),
+    Endpoint(
         "POST",
         "/v1/sessions/{session}/actions",
         "Act on a session, wherever it lives.",
@@ -97,6 +110,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         (400, *_SESSION_ERRORS, 408, 409, 413, 415, 504),
         body="Order",
     ),
+    Endpoint("GET", "/v1/apps", "The apps that routes name.", sessions.apps, {200: "Apps"}),
     Endpoint("GET", _RELEASES, "All releases of an app.", releases.releases, {200: "Releases"}, (400, 404, 503)),
     Endpoint("GET", _RELEASE, "One release.", releases.release, {200: "Release"}, (400, 404, 503)),
     Endpoint(

@@ -91,7 +91,27 @@ SCHEMAS: Mapping[str, Schema] = {
         },
         optional=["link"],
     ),
-    "Sessions": _map("Sessions of one user, over all edges.", {"sessions": _list(_ref("Session"))}),
+    "Sessions": _map(
+        "Sessions over all edges. Not `complete`: an edge did not answer in time, and there may be more.",
+        {"sessions": _list(_ref("Session")), "complete": YES_NO},
+    ),
+    "Life": _map(
+        "What the live edges remember of a session, oldest first. `at`: ms since the epoch; `what`: a word for "
+        "programs; `detail`: for people. Not `complete`: an edge did not answer in time.",
+        {
+            "session": TEXT,
+            "complete": YES_NO,
+            "life": _list(_map("", {"at": WHOLE, "edge": TEXT, "what": TEXT, "detail": TEXT})),
+        },
+    ),
+    "Apps": _map(
+        "The apps that routes name, with the names of these.",
+        {
+            "apps": _list(
+                _map("", {"app": TEXT, "routes": _list(TEXT), "policy": {"type": "string", "enum": ["follow", "pin"]}})
+            )
+        },
+    ),
     "Order": _map(
         "Actions of callbacks v1 (all but accept and reject), and a change of state: together or not at all.",
         {

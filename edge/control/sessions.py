@@ -8,6 +8,7 @@ from starlette.responses import Response
 from edge.control import bodies
 from edge.control.answers import answer, link_view, session_view
 from edge.control.context import Context
+from edge.sessions.inquiries import SessionFilter
 from edge.store.links_base import LinkRow
 
 
@@ -16,9 +17,22 @@ async def session(context: Context, request: Request) -> Response:
     return answer(link_view(row) if isinstance(row, LinkRow) else session_view(row))
 
 
-async def sessions_of_user(context: Context, request: Request) -> Response:
-    rows = await context.operations.sessions_of_user(bodies.name_in_query(request, "user"))
-    return answer({"sessions": [session_view(row) for row in rows]})
+async def sessions(context: Context, request: Request) -> Response:
+    app, release, user = (bodies.optional_name(request, field) for field in ("app", "release", "user"))
+    limit = bodies.limit(request) if user is None or "limit" in request.query_params else bodies.HISTORY_LIMIT
+    rows, complete = await context.operations.sessions(SessionFilter(app, release, user, limit))
+    return answer({"sessions": [session_view(row) for row in rows], "complete": complete})
+
+
+async def life(context: Context, request: Request) -> Response:
+    session = bodies.name_in_path(request, "session")
+    facts, complete = await context.operations.life(session)
+    return answer({"session": session, "complete": complete, "life": facts})
+
+
+async def apps(context: Context, request: Request) -> Response:
+    found = context.operations.apps()
+    return answer({"apps": [{"app": app.app, "routes": app.routes, "policy": app.policy} for app in found]})
 
 
 async def act(context: Context, request: Request) -> Response:

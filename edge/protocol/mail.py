@@ -144,6 +144,21 @@ class LinksFreed:
     """Links have been given away: claim some. No answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class RowsAsked:
+    """What do you know about this? `topic`: ``sessions`` or ``life``; `about`: what is meant. Answered with `Rows`."""
+
+    number: int
+    topic: str
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    number: int
+    rows: Sequence[Mapping[str, Any]]
+
+
 Letter = (
     LinksFreed
     | SealedOrder
@@ -156,6 +171,8 @@ Letter = (
     | FiguresGiven
     | SessionsAsked
     | SessionsCounted
+    | RowsAsked
+    | Rows
     | ReceiversAsked
     | Receivers
     | Recover
@@ -197,6 +214,10 @@ def encode_letter(letter: Letter) -> bytes:
             body = {"t": "releases", "app": app}
         case SessionsAsked(number, app):
             body = {"t": "sessions?", "n": number, "app": app}
+        case RowsAsked(number, topic, about):
+            body = {"t": "rows?", "n": number, "topic": topic, "about": dict(about)}
+        case Rows(number, rows):
+            body = {"t": "rows", "n": number, "rows": list(rows)}
         case SessionsCounted(number, by_sha):
             body = {"t": "sessions", "n": number, "counts": dict(by_sha)}
         case FiguresAsked(number, app, sha):
@@ -244,6 +265,10 @@ def decode_letter(body: bytes) -> Letter:
                 return SessionsAsked(number, app)
             case {"t": "sessions", "n": int(number), "counts": dict(by_sha)}:
                 return SessionsCounted(number, {str(sha): int(each) for sha, each in by_sha.items()})
+            case {"t": "rows?", "n": int(number), "topic": str(topic), "about": dict(about)}:
+                return RowsAsked(number, topic, about)
+            case {"t": "rows", "n": int(number), "rows": list(rows)} if all(type(row) is dict for row in rows):
+                return Rows(number, rows)
             case {"t": "figures?", "n": int(number), "app": str(app), "sha": str(sha)}:
                 return FiguresAsked(number, app, sha)
             case {"t": "figures", "n": int(number), "answered": int(good), "failed": int(bad), "took": list(took)}:

@@ -198,6 +198,7 @@ class Agenda:
         elif failure:
             _log.warning("session %s: an answer could not be carried out: %s", self.session.session, failure)
             if task.event is not None:
+                self.session.note("refused", f"of the answer to {task.event.id}: {failure}")
                 self.session.model.result_refused(task.event.id, failure, self._services.clock.wall_ms())
         if task.event is not None:
             self.session.settled(task.event)

@@ -35,6 +35,8 @@ from edge.wheel import Alarm
 
 _log = logging.getLogger("holdfast.session")
 
+NOTED_BYTES = 160
+"""Of the body of a refused handshake, in the session's life."""
 CLOSE_REASON_BYTES = 123
 """RFC 6455 §5.5: a control frame carries 125 bytes, two of them the code."""
 
@@ -115,6 +117,7 @@ class LocalSession:
         model.inherited(services.clock.wall_ms())
         session.meters = services.metrics.route(handle.name, row.release)
         session.meters.sessions.value += 1
+        session.note("inherited", f"edge {row.owner} died; this one tells the backend of the end")
         return session
 
     def report(self) -> None:
@@ -153,6 +156,7 @@ class LocalSession:
         self._let_go()
         self._congested = False
         self.connection = DETACHED
+        self.note("close", f"{cause}: code {code}{f' {reason}' if reason else ''}, {'clean' if clean else 'not clean'}")
         if model.phase in (Phase.OPENING, Phase.ABANDONED):
             self._ending = (code, reason, clean, cause)
         self._see_to(model.ended(code, reason, clean=clean, cause=cause, now=self._services.clock.wall_ms()))
@@ -239,6 +243,7 @@ class LocalSession:
 
     def refused(self, event: Event, failure: str) -> None:
         """Something of the answer to `event`, settled long ago, could not be carried out: its backend is told."""
+        self.note("refused", f"of the answer to {event.id}: {failure}")
         self._see_to(self.model.result_refused(event.id, failure, self._services.clock.wall_ms()))
 
     def put_back(self) -> Future[None] | None:
@@ -322,12 +327,18 @@ class LocalSession:
     def lose(self) -> None:
         """Another edge owns this session now and has told the backend of its end: let go without another word."""
         self.registered = False
+        self.note("moved", "another edge owns the session now: this one had lost its lease")
         self.model.lost()
         connection, self.connection = self.connection, DETACHED
         if self._services.registry.remove(self):
             self.meters.sessions.value -= 1
         self._let_go()
         connection.close(1012, "session moved: this edge lost its lease")
+
+    def note(self, what: str, detail: str) -> None:
+        """A rare fact, for people who ask why (`edge.sessions.journal`)."""
+        services = self._services
+        services.journal.note(services.clock.wall_ms(), self.model.id, what, detail)
 
     def _let_go(self) -> None:
         """No more publications and no more timers: there is nobody left to get them."""
@@ -342,6 +353,7 @@ class LocalSession:
 
     def fail(self, event: Event | None, code: int, reason: str) -> None:
         """The backend's answer to `event` does not hold: the session is over. Of a handshake: 502."""
+        self.note("refused", f"the answer of release {self.model.release} does not hold: {reason}")
         if type(event) is Open:
             self.reject(502, (), reason.encode())
         else:
@@ -350,6 +362,7 @@ class LocalSession:
 
     def take_verdict(self, event: Event | None, refused: Refused) -> None:
         """The backend refused `event` with a 4xx."""
+        self.note("refused", f"release {self.model.release} answered {refused.status}")
         if type(event) is Open:
             self.reject(refused.status, refused.headers, refused.body)
         else:
@@ -362,11 +375,14 @@ class LocalSession:
             body = f"backend unavailable: {expired.last_error}\n".encode()
             self.reject(503, (("Retry-After", str(expired.retry_after_s)),), body)
         else:
-            self.meters.events_expired.value += self.model.drop_waiting()
+            self.meters.events_expired.value += (dropped := self.model.drop_waiting())
+            self.note("drop", f"no answer in time, and {dropped} more events with it: {expired.last_error}")
             self.close(1013, "backend unavailable", "expired")
 
     def reject(self, status: int, headers: Headers, body: bytes) -> None:
         """Refuse the handshake: the session never was."""
+        said = body[:NOTED_BYTES].decode(errors="replace").strip()
+        self.note("handshake", f"rejected with {status} by way of release {self.model.release}: {said or 'no text'}")
         self.model.rejected()
         self.connection.reject(status, headers, body)
         self._forget()
@@ -435,6 +451,9 @@ class LocalSession:
 
     def accepted(self) -> None:
         """The backend took the session (the executor says so, after the handshake was answered)."""
+        took_ms = self._services.clock.wall_ms() - self.opened_at
+        where = f"{self.transport} from {self.client} on route {self.handle.name}"
+        self.note("handshake", f"accepted by release {self.model.release} in {took_ms} ms: {where}")
         if self.model.phase is not Phase.ABANDONED:
             self.model.accepted()
             self._follow()  # releases may have changed meanwhile, and a walk past us does not touch a handshake
@@ -479,6 +498,7 @@ class LocalSession:
         release, model = self.release.sha, self.model
         if release == model.release:
             return False
+        self.note("release", f"from {model.release} to {release}")
         model.moved(release, self._services.clock.wall_ms())
         self._change_meters(release)
         self._write_release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from edge.config import RouteSettings
 from edge.errors import NotFound, SessionGone
@@ -12,7 +13,8 @@ from edge.model.release import ReleaseCounts, StoredTable
 from edge.protocol.callbacks.actions import CloseSession, Result, XmppDisconnect, is_link
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemPublisher, ItemResult
-from edge.sessions.operations_port import ChannelState
+from edge.sessions.inquiries import SessionFilter
+from edge.sessions.operations_port import AppState, ChannelState
 from edge.sessions.release_desk import Check, ReleaseDesk
 from edge.sessions.services import Services
 from edge.store.base import HistoryPage, Position, Published, SessionRow
@@ -82,8 +84,31 @@ class LocalOperations(ReleaseDesk):
             raise NotFound(f"there is no link {link!r}")
         return row
 
-    async def sessions_of_user(self, user: str) -> Sequence[SessionRow]:
-        return await self._services.store.sessions_of_user(user)
+    async def sessions(self, wanted: SessionFilter) -> tuple[Sequence[SessionRow], bool]:
+        if wanted.user is None:
+            return await self._services.post.inquiries.sessions(wanted)
+        rows = await self._services.store.sessions_of_user(wanted.user)
+        return [row for row in rows if wanted.passes(row)][: wanted.limit], True
+
+    async def life(self, session: str) -> tuple[Sequence[Mapping[str, Any]], bool]:
+        facts, complete = await self._services.post.inquiries.life(session)
+        if not facts:
+            try:
+                await self.session(session)
+            except (NotFound, SessionGone):
+                silent = "" if complete else ", or an edge that does not answer now remembers it"
+                raise NotFound(
+                    f"nothing is known of session {session!r}: there was none, or it has ended and newer facts have "
+                    f"taken the place of its own (setting edge.life_entries){silent}"
+                ) from None
+        return facts, complete
+
+    def apps(self) -> Sequence[AppState]:
+        routes: dict[str, list[RouteSettings]] = {}
+        for route in self._routes():
+            routes.setdefault(route.app, []).append(route)
+        named = sorted(routes.items())
+        return [AppState(app, [route.name for route in found], found[0].policy) for app, found in named]
 
     async def act(self, session: str, order: Result) -> None:
         try:

@@ -8,14 +8,15 @@ Every method may raise `StoreUnavailable` (503) when it needs Redis and Redis is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge.model.release import ReleaseCounts, ReleaseTable
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemResult
+from edge.sessions.inquiries import SessionFilter
 from edge.sessions.release_desk import Change, NewRelease
 from edge.store.base import HistoryPage, Position, Published, SessionRow
 from edge.store.links_base import LinkRow
@@ -28,6 +29,15 @@ class ChannelState:
     channel: str
     subscribers: int
     position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """An app that routes name. `policy`: of its first route."""
+
+    app: str
+    routes: Sequence[str]
+    policy: str
 
 
 class ReleaseOperations(Protocol):
@@ -85,7 +95,18 @@ class Operations(ReleaseOperations, Protocol):
         """`NotFound` when the id was never a session's, as far as the edge can tell; `SessionGone` when it ended."""
         ...
 
-    async def sessions_of_user(self, user: str) -> Sequence[SessionRow]: ...
+    async def sessions(self, wanted: SessionFilter) -> tuple[Sequence[SessionRow], bool]:
+        """Sessions over all live edges, and whether all of these answered."""
+        ...
+
+    async def life(self, session: str) -> tuple[Sequence[Mapping[str, Any]], bool]:
+        """What the live edges remember of a session (`at`, `edge`, `what`, `detail`), oldest first, and whether all of
+        them answered. It may have ended. `NotFound` when it is not there and nothing is remembered."""
+        ...
+
+    def apps(self) -> Sequence[AppState]:
+        """By name."""
+        ...
 
     async def act(self, session: str, order: Result) -> None:
         """Carry out `order` on the session, wherever it lives: its state changes and actions together, under its

@@ -31,6 +31,8 @@ from edge.protocol.mail import (
     ReceiversAsked,
     Recover,
     ReleasesChanged,
+    Rows,
+    RowsAsked,
     SealedOrder,
     SessionsAsked,
     SessionsCounted,
@@ -41,6 +43,7 @@ from edge.store.base import SessionRow
 from edge.wheel import Alarm
 
 if TYPE_CHECKING:
+    from edge.sessions.inquiries import Inquiries
     from edge.sessions.links.house import House
     from edge.sessions.links.link_post import LinkPost
     from edge.sessions.routes import RouteHandle
@@ -97,8 +100,8 @@ class _Poll:
 
 
 class Post:
-    """See the module's docstring. `services`, `links` and `house` are set by the wiring, which builds the post
-    first."""
+    """See the module's docstring. `services`, `links`, `house` and `inquiries` are set by the wiring, which
+    builds the post first."""
 
     def __init__(self) -> None:
         self.services: Services
@@ -115,6 +118,7 @@ class Post:
         self.recover: Callable[[], None] = lambda: None
         self.links: LinkPost
         self.house: House
+        self.inquiries: Inquiries
         self.links_freed: Callable[[], None] = lambda: None
 
     # Orders.
@@ -345,6 +349,10 @@ class Post:
                 self._mail(sender, encode_letter(Receivers(number, counts)))
             case Receivers(number, counts):
                 self._add(number, counts)
+            case RowsAsked():
+                self.inquiries.asked(sender, letter)
+            case Rows():
+                self.inquiries.told(sender, letter)
             case Recover():
                 self.recover()
             case LinksFreed():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge.backend.base import Deliverer
 from edge.clock import Clock
+from edge.sessions.journal import Journal
 from edge.store.base import Store
 from edge.telemetry.metrics import Metrics
 from edge.wheel import Wheel
@@ -34,3 +35,4 @@ class Services:
     registry: Registry
     releases: Releases
     post: Post
+    journal: Journal = field(default_factory=Journal)

@@ -510,7 +510,9 @@ class Link:
     # -- inside
 
     def _move(self, fact: LinkFact) -> None:
-        self.phase = TRANSITIONS[self.phase, fact]
+        before, self.phase = self.phase, TRANSITIONS[self.phase, fact]
+        shared = self.services.shared
+        shared.journal.note(self.now_ms(), self.id, "link", f"{fact.value}: {before.value} → {self.phase.value}")
 
     def _set(self, name: str, delay_ms: int, callback: Callable[[], None]) -> None:
         self._cancel(name)

@@ -20,7 +20,8 @@ from edge.model.release import ReleaseCounts, ReleaseTable, StoredTable
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemResult
-from edge.sessions.operations_port import ChannelState
+from edge.sessions.inquiries import SessionFilter
+from edge.sessions.operations_port import AppState, ChannelState
 from edge.sessions.release_desk import Change, NewRelease, ReleaseDesk
 from edge.store.base import HistoryPage, Position, Publication, Published, SessionRow, StoredTimer
 from edge.store.links_base import LinkRow
@@ -56,6 +57,9 @@ class MemoryEdge:
     """Keeps what it is told, and raises `failure` when that is set."""
 
     def __init__(self, routes: Sequence[RouteSettings] = ()) -> None:
+        self.routes = routes
+        self.complete = True
+        self.lives: dict[str, Sequence[Mapping[str, Any]]] = {}
         self.published: list[Publication] = []
         self.rows: dict[str, SessionRow | LinkRow] = {}
         self.orders: list[tuple[str, Result]] = []
@@ -118,9 +122,20 @@ class MemoryEdge:
             raise NotFound(f"there is no session {session!r}")
         return self.rows[session]
 
-    async def sessions_of_user(self, user: str) -> Sequence[SessionRow]:
+    async def sessions(self, wanted: SessionFilter) -> tuple[Sequence[SessionRow], bool]:
         self._fail()
-        return [row for row in self.rows.values() if isinstance(row, SessionRow) and row.user == user]
+        rows = [row for row in self.rows.values() if isinstance(row, SessionRow) and wanted.passes(row)]
+        return rows[: wanted.limit], self.complete
+
+    async def life(self, session: str) -> tuple[Sequence[Mapping[str, Any]], bool]:
+        self._fail()
+        if session not in self.lives:
+            raise NotFound(f"nothing is known of session {session!r}")
+        return self.lives[session], self.complete
+
+    def apps(self) -> Sequence[AppState]:
+        apps = sorted({route.app for route in self.routes})
+        return [AppState(app, [route.name for route in self.routes if route.app == app], "follow") for app in apps]
 
     async def act(self, session: str, order: Result) -> None:
         self._fail()

@@ -224,8 +224,31 @@ async def test_a_session_is_described(client: httpx.AsyncClient) -> None:
 async def test_sessions_of_a_user_are_listed(client: httpx.AsyncClient) -> None:
     listed = (await client.get("/v1/sessions", params={"user": "ann"})).json()["sessions"]
     assert [session["session"] for session in listed] == ["s1"]
-    assert (await client.get("/v1/sessions", params={"user": "bob"})).json() == {"sessions": []}
-    assert error_of(await client.get("/v1/sessions")) == (400, "bad_field", "user")
+    assert (await client.get("/v1/sessions", params={"user": "bob"})).json() == {"sessions": [], "complete": True}
+
+
+async def test_sessions_are_listed_by_release_and_app_and_the_list_says_whether_it_is_whole(
+    edge: MemoryEdge, client: httpx.AsyncClient
+) -> None:
+    edge.complete = False
+    for query, found in (
+        ({}, ["s1"]),
+        ({"release": "abc", "app": "chat"}, ["s1"]),
+        ({"release": "other"}, []),
+        ({"app": "other"}, []),
+    ):
+        answer = (await client.get("/v1/sessions", params=query)).json()
+        assert ([session["session"] for session in answer["sessions"]], answer["complete"]) == (found, False)
+    assert error_of(await client.get("/v1/sessions?limit=0")) == (400, "bad_field", "limit")
+    assert error_of(await client.get("/v1/sessions?release=")) == (400, "bad_field", "release")
+
+
+async def test_the_life_of_a_session_is_told_also_when_it_is_over(edge: MemoryEdge, client: httpx.AsyncClient) -> None:
+    fact = {"at": 1, "edge": "e.0.aa", "what": "close", "detail": "client: code 1000, clean"}
+    edge.lives["gone"] = [fact]
+    answer = await client.get("/v1/sessions/gone/life")
+    assert answer.json() == {"session": "gone", "complete": True, "life": [fact]}
+    assert error_of(await client.get("/v1/sessions/never/life")) == (404, "not_found", None)
 
 
 async def test_actions_and_state_are_one_order(edge: MemoryEdge, client: httpx.AsyncClient) -> None:

@@ -19,6 +19,7 @@ from edge.model.link_options import LinkOptions
 from edge.model.link_phases import LinkPhase
 from edge.protocol.callbacks.actions import Action, Result, XmppIq, XmppPresence, XmppSend
 from edge.protocol.xmpp.credentials import Token
+from edge.sessions.journal import Journal
 from edge.sessions.links.link import Link
 from edge.store.links_base import HeldLink
 from edge.telemetry.metrics import ProcessMeters
@@ -59,6 +60,7 @@ class Hall:
             metrics=SimpleNamespace(process=ProcessMeters()),
             releases=SimpleNamespace(version=1, choose=lambda route, subject, pinned, held, now, *, stay: release),
             deliverer=SimpleNamespace(ready=self._is_ready),
+            journal=Journal(),
         )
         house = SimpleNamespace(
             under_way=lambda domain: asyncio.Semaphore(1),
