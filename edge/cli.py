@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_settings(command)
     serve.set_defaults(run=_serve)
     check.set_defaults(run=_check)
-    for group in (publish, release, sessions, doctor, top):
+    for group in (publish, release, reap, sessions, doctor, top):
         group.add_commands(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)

@@ -182,7 +182,7 @@ def _add(client: ControlClient, arguments: argparse.Namespace) -> int:
     body: dict[str, Any] = {"url": arguments.url, "health": arguments.health, "checks": arguments.checks}
     if arguments.cohort:
         body["cohorts"] = arguments.cohort
-    release = client.put(_one(client, arguments.sha), body)
+    release = _put(client, arguments.sha, body, wait_ms or 0)
     if wait_ms is not None and release["state"] == "warming":
         release = _until(
             client,
@@ -195,6 +195,18 @@ def _add(client: ControlClient, arguments: argparse.Namespace) -> int:
             ),
         )
     return _show_release(release, arguments)
+
+
+def _put(client: ControlClient, sha: str, body: Mapping[str, Any], wait_ms: int) -> Answer:
+    """Add it; one that does not answer yet is tried again for `wait_ms`. Until it is added, nothing has changed."""
+    ends = time.monotonic() + wait_ms / 1_000
+    while True:
+        try:
+            return client.put(_one(client, sha), body)
+        except Failed as error:
+            if error.code != "unhealthy" or time.monotonic() >= ends:
+                raise
+        time.sleep(WAIT_STEP_S)
 
 
 def _why(error: str) -> str:
