@@ -131,8 +131,8 @@ class Patient:
             what,
             f"{len(self.ports)} requests needed {len(set(self.ports))} connections: the backend, or a proxy before it, "
             f"hangs up after an answer",
-            "let it keep connections open (HTTP/1.1 without Connection: close) for more than a second or two: dialling for "
-            "each request costs an edge most of its speed",
+            "let it keep connections open (HTTP/1.1 without Connection: close) for more than a second or two: dialling "
+            "for each request costs an edge most of its speed",
         )
 
     def unsigned(self) -> Finding:
@@ -305,8 +305,10 @@ class Visit:
             )
         match error:
             case httpx.ConnectTimeout():
-                said = f"no connection to {host} within {CONNECT_S:g} s"
+                over_tls = urlsplit(patient.url).scheme == "https"
+                said = f"no {'TLS ' if over_tls else ''}connection to {host} within {CONNECT_S:g} s"
                 advice = "is a firewall in between? is it the right host?"
+                advice += " does it speak TLS there? if not: http://" if over_tls else ""
             case httpx.ConnectError():
                 said, advice = f"no connection to {host}: {error}", "is it running, and is it the right host and port?"
             case httpx.TimeoutException():
@@ -389,8 +391,8 @@ class Visit:
             advice = "it wants a signature, it seems: say --secret, and give the route the same secrets"
         else:
             advice = (
-                "is the secret the backend's, are both clocks right, is the signature checked over the body as it came? "
-                "a web framework's CSRF check must leave this path out, too"
+                "is the secret the backend's, are both clocks right, is the signature checked over the body as it "
+                "came? a web framework's CSRF check must leave this path out, too"
             )
         return Finding("wrong", what, f"status {status}: it does not let the edge in", advice)
 
