@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,6 +23,7 @@ from tests.support.journal import Journal
 from tests.support.ports import free_port
 from tests.support.processes import Backend, Edge
 from tests.support.raw_backend import Answer, Asked, raw_backend
+from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.scenario
@@ -121,6 +124,13 @@ async def test_a_release_is_added_promoted_rolled_back_retired_and_removed_witho
         assert (await here.run("release", "show", NEW, "--json")).json["cohorts"] == ["user:ann", "header:x-beta=1"]
         await here.run("release", "cohort", NEW)
 
+        canary = ["release", "canary", NEW, "--steps", "50,100", "--every", "1h", "--max-p99", "500ms", "--json"]
+        started = (await here.run(*canary)).json["canary"]
+        assert (started["share"], started["max_error_rate"], started["max_p99_ms"]) == (50, 0.01, 500)
+        assert "Canary" in (await here.run("release", "list")).out
+        await here.run("release", "canary", "--stop")
+        assert shares((await here.run("release", "list", "--json")).json) == {OLD: 75, NEW: 25}
+
         assert "pinned" in (await here.run("release", "pin", str(session), NEW)).out
         assert await ask(client, "who?") == "new who?"
         await here.run("release", "pin", str(session), "--none")
@@ -179,6 +189,36 @@ async def test_sessions_of_all_workers_are_listed_and_filtered(tmp_path: Path) -
         listed = await here.run("sessions", "--limit", "1")
         assert len(listed.out.splitlines()) == 2
         assert "there may be more" in listed.err
+
+
+async def test_an_edge_that_stays_silent_is_said_to_be_missing(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as redis:
+        async with (
+            Backend(tmp_path, APP) as backend,
+            Edge(tmp_path, backend=backend.url, redis=redis.url, edge={"lease_s": 60}, name="one") as one,
+            Edge(tmp_path, backend=backend.url, redis=redis.url, edge={"lease_s": 60}, name="two") as two,
+            connect(one.url()) as near,
+            connect(two.url()) as far,
+        ):
+            asked = {"HOLDFAST_CONTROL": one.control_url}
+            mine, other = [str((await client.expect(1))[0]) for client in (near, far)]
+            whole = (await holdfast("sessions", "--json", environment=asked)).json
+            assert (whole["complete"], {row["session"] for row in whole["sessions"]}) == (True, {mine, other})
+            life = (await holdfast("why", other, "--json", environment=asked)).json
+            assert (life["complete"], [fact["what"] for fact in life["life"]]) == (True, ["handshake"])
+
+            (worker,) = two.worker_pids()
+            os.kill(worker, signal.SIGSTOP)
+            try:
+                listed = await holdfast("sessions", environment=asked)
+                assert mine in listed.out
+                assert other not in listed.out
+                assert "an edge did not answer in time" in listed.err
+                lost = await holdfast("why", other, environment=asked)
+                assert "Nothing is remembered" in lost.out
+                assert "an edge did not answer in time" in lost.err
+            finally:
+                os.kill(worker, signal.SIGCONT)
 
 
 async def test_why_tells_the_life_of_a_session_also_when_it_is_over(tmp_path: Path) -> None:
@@ -257,6 +297,29 @@ async def test_top_shows_rates_once_as_json_and_until_it_is_interrupted(tmp_path
             assert json.loads(await process.stdout.readline())["workers"] == 1
             process.send_signal(signal.SIGINT)
             assert await process.wait() == 0
+
+
+async def test_top_gives_the_terminal_back_when_it_is_interrupted(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        ours, theirs = pty.openpty()
+        process = await asyncio.create_subprocess_exec(
+            HOLDFAST, "top", "--interval", "200ms", "--control", here.edge.control_url,
+            stdout=theirs, env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+        )  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        async with asyncio.timeout(30):
+            while shown.count(OLD.encode()) < 2:
+                shown += await asyncio.to_thread(os.read, ours, 65_536)
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(OSError):  # how Linux says that nobody writes to a terminal any more
+                while more := await asyncio.to_thread(os.read, ours, 65_536):
+                    shown += more
+            assert await process.wait() == 0
+        os.close(ours)
+        assert shown.startswith(b"\x1b[?1049h")
+        assert shown.endswith(b"\x1b[?25h\x1b[?1049l")
+        assert b"\x1b[38;2;" in shown
 
 
 # -- doctor
@@ -351,6 +414,45 @@ async def test_the_doctor_notices_a_backend_that_hangs_up_after_each_answer() ->
         ran = await holdfast("doctor", backend.url)
         assert ran.code == 0
         assert "6 requests needed 6 connections" in ran.out
+
+
+def _events(body: bytes, *headers: tuple[str, str]) -> Answer:
+    return Answer("200 OK", [("Content-Type", "application/websocket-events"), *headers], body)
+
+
+async def test_the_doctor_examines_a_backend_that_was_written_for_pushpin() -> None:
+    signed = True
+
+    async def respond(asked: Asked) -> Answer:
+        if signed and asked.header("Grip-Sig") is None:
+            return Answer("401 Unauthorized")
+        kind = asked.body.partition(b"\r\n")[0].partition(b" ")[0]
+        if kind == b"OPEN":
+            return _events(b"OPEN\r\n", ("Sec-WebSocket-Extensions", "grip"))
+        return _events(asked.body if kind in (b"TEXT", b"CLOSE") else b"")
+
+    async with raw_backend(respond) as backend:
+        good = await holdfast("doctor", "--grip", "--sig-key", "k" * 32, backend.url)
+        assert good.code == 0, good
+        assert [asked.body.partition(b"\r\n")[0] for asked in backend.asked] == [
+            b"OPEN",
+            b"TEXT 5",
+            b"CLOSE 2",
+            b"OPEN",
+        ]
+        signed = False
+        open_door = await holdfast("doctor", "--grip", "--sig-key", "k" * 32, backend.url)
+        assert open_door.code == 1
+        assert "pretend to be an edge" in open_door.out
+        assert backend.asked[-1].body.startswith(b"CLOSE")
+
+    async def plain(asked: Asked) -> Answer:
+        return Answer("200 OK", [("Content-Type", "text/plain")], b"hello")
+
+    async with raw_backend(plain) as backend:
+        bad = await holdfast("doctor", "--grip", backend.url)
+        assert bad.code == 1
+        assert "Content-Type is text/plain" in bad.out
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://x/", "http://"])
