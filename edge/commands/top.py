@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -195,6 +196,6 @@ def _draw(text: str, whole: bool) -> None:
     if not whole:
         print(text, flush=True)
         return
-    lines = text.split("\n")[: max(1, os.get_terminal_size(sys.stdout.fileno()).lines)]
+    lines = text.split("\n")[: max(1, shutil.get_terminal_size().lines)]
     sys.stdout.write(_HOME + f"{_CLEAR_LINE}\r\n".join(lines) + _CLEAR_LINE + _CLEAR_BELOW)
     sys.stdout.flush()
