@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from edge.commands import doctor, publish, release, sessions, top
+from edge.commands import doctor, publish, reap, release, sessions, top
 from edge.commands.parsers import new_command
 from edge.config import EdgeSettings, Settings
 from edge.config.loader import load

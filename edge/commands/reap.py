@@ -169,7 +169,7 @@ def add_commands(commands: Commands) -> None:
         "reap",
         "take down the pods of releases that are retired and empty (Kubernetes)",
         "Scale Deployments of releases that are retired and have no sessions to zero, and with --remove delete what\n"
-        "their Helm releases made, once they have been empty for the grace time. Runs inside the cluster, as a CronJob.",
+        "their Helm releases made, once they have been empty for the grace time. Runs in the cluster, as a CronJob.",
     )
     parser.add_argument("--namespace", metavar="NAME", help="of the releases (default: the pod's own)")
     parser.add_argument("--grace", metavar="TIME", default="1h", help="how long a release is kept empty (default: 1h)")
