@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from edge.commands import doctor, publish, release, sessions, top
+from edge.commands import doctor, publish, reap, release, sessions, top
 from edge.commands.parsers import new_command
 from edge.config import EdgeSettings, Settings
 from edge.config.loader import load
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_settings(command)
     serve.set_defaults(run=_serve)
     check.set_defaults(run=_check)
-    for group in (publish, release, sessions, doctor, top):
+    for group in (publish, release, reap, sessions, doctor, top):
         group.add_commands(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
