@@ -14,6 +14,11 @@ ARGS ?=
 # pytest ends with 5 when a selection leaves nothing to run: right when ARGS selected, a failure otherwise.
 NONE_LEFT := $(if $(ARGS),5,never)
 
+# Renders the charts in tests. Another one: HOLDFAST_HELM, or one in PATH.
+HELM         := .tools/helm
+HELM_VERSION := v3.19.0
+GO           ?= $(shell command -v go 2>/dev/null || ls /usr/local/go/bin/go /usr/lib/go-1.2[1-9]/bin/go 2>/dev/null | tail -1)
+
 # Where `make run` and `make run-xmpp` listen.
 EDGE_PORT    ?= 7999
 CONTROL_PORT ?= 5561
@@ -37,11 +42,15 @@ run-xmpp: $(VENV)/.run-ready  ## a web chat for XMPP, with a Prosody of its own;
 		--edge-port $(EDGE_PORT) --control-port $(CONTROL_PORT) --chat-port $(CHAT_PORT) $(ARGS)
 
 # Every stage runs even when an earlier one failed, so that one run tells the whole story.
-test: $(VENV)/.dev-ready  ## everything CI runs: lint, unit tests, scenarios on real processes, Autobahn, browser
+test: $(VENV)/.dev-ready  ## everything CI runs: lint, unit tests, charts, scenarios on real processes, Autobahn, browser
 	@status=0; \
 	$(MAKE) --no-print-directory lint || status=1; \
 	echo "== unit and contract tests"; \
-	$(PYTEST) -n $(UNIT_JOBS) -m "not scenario and not autobahn and not browser and not long" $(ARGS) \
+	$(PYTEST) -n $(UNIT_JOBS) -m "not scenario and not autobahn and not browser and not chart and not long" $(ARGS) \
+		|| [ $$? = $(NONE_LEFT) ] || status=1; \
+	echo "== charts"; \
+	$(MAKE) --no-print-directory $(HELM) || echo "make: no helm; tests of charts will say so" >&2; \
+	$(PYTEST) -n $(UNIT_JOBS) -m "chart and not long" $(ARGS) \
 		|| [ $$? = $(NONE_LEFT) ] || status=1; \
 	echo "== scenarios on real processes, Autobahn"; \
 	$(PYTEST) -n $(SCENARIO_JOBS) --durations 10 -m "(scenario or autobahn) and not browser and not long" $(ARGS) \
@@ -67,8 +76,14 @@ format: $(VENV)/.dev-ready  ## ruff's formatter and safe fixes
 bench: $(VENV)/.bench-ready  ## Holdfast beside nginx, Nchan, Pushpin and slixmpp: tables, JSON, plots
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
+$(HELM): Makefile
+	@if command -v helm >/dev/null; then mkdir -p .tools && ln -sf "$$(command -v helm)" $@; exit; fi; \
+	if [ -z "$(GO)" ]; then echo "The tests of charts need helm, or Go to build it (Debian: apt install golang-go)." >&2; exit 1; fi; \
+	echo "Building helm $(HELM_VERSION); this takes a few minutes, once"; \
+	GOBIN=$(CURDIR)/.tools GOFLAGS=-mod=mod $(GO) install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION) && touch $@
+
 clean:  ## remove what the verbs above made
-	rm -rf $(VENV) .venv-autobahn .node .data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .tools .venv-autobahn .node .data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find edge backend_sdk tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment: made once, installed again only when pyproject.toml has changed -----------------------

@@ -1,0 +1,38 @@
+"""What `helm test` runs in the edge's own image: a WebSocket connects, and a publication is accepted.
+
+Arguments: WebSocket URL, control URL, channel. Environment: HOLDFAST_TOKEN, TEST_HOST. Exit code 0: both work.
+"""
+
+import os
+import sys
+from urllib.parse import urlsplit
+
+import httpx
+from websockets.sync.client import connect
+
+
+def main(socket_url: str, control_url: str, channel: str) -> int:
+    wanted = os.environ.get("TEST_HOST", "*")
+    host = None if "*" in wanted else wanted
+    parts = urlsplit(socket_url)
+    # The URL names the host that the route takes; the connection goes to the Service.
+    url = socket_url if host is None else socket_url.replace(parts.netloc, host, 1)
+    address = {} if host is None else {"host": parts.hostname, "port": parts.port or 80}
+    with connect(url, open_timeout=20, **address) as socket:
+        socket.ping().wait(10)
+        print(f"connected to {socket_url}")
+        answer = httpx.post(
+            f"{control_url}/v1/channels/{channel}/publications",
+            json={"text": "a test of this installation"},
+            headers={"Authorization": f"Bearer {os.environ['HOLDFAST_TOKEN']}"},
+            timeout=20,
+        )
+        if answer.status_code != 200:
+            print(f"publishing failed: {answer.status_code} {answer.text}", file=sys.stderr)
+            return 1
+        print(f"published to {channel}: {answer.text}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

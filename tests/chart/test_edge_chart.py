@@ -1,0 +1,230 @@
+"""charts/edge: whatever the values are, what it renders is valid, and what cannot work is refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.config.loader import load
+from edge.model.drain import plan_for
+from edge.telemetry.metrics import PROCESS_SPECS, ROUTE_SPECS
+from tests.support.helm import HelmRefused, kinds, lint, named, notes, template, validate
+
+pytestmark = pytest.mark.chart
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "edge"
+TOKEN = "a-token-of-enough-length-0123456789"
+ROUTE = {
+    "app": "chat",
+    "host": "chat.example",
+    "backend": "http://chat:8000",
+    "release_urls": ["http://chat-{sha}:8000"],
+}
+BASE: dict[str, Any] = {
+    "routes": [ROUTE],
+    "redis": {"enabled": True},
+    "secrets": {"values": {"HOLDFAST_TOKEN": TOKEN}},
+}
+EXISTING = {"secrets": {"existingSecret": "ours"}, "redis": {"enabled": False}}
+PEER = {"namespaceSelector": {"matchLabels": {"name": "ingress"}}}
+
+MATRIX: dict[str, dict[str, Any]] = {
+    "a trial": BASE,
+    "an existing secret with everything in it": BASE | EXISTING,
+    "a Redis elsewhere": BASE | EXISTING | {"redis": {"url": "rediss://redis.example:6380/0"}},
+    "a Sentinel": BASE | {"redis": {"url": "redis+sentinel://s1:26379,s2:26379/main/0"}},
+    "a cluster": BASE | {"redis": {"url": "redis+cluster://r1:6379,r2:6379"}},
+    "a Redis that remembers": BASE | {"redis": {"enabled": True, "persistence": {"enabled": True, "size": "2Gi"}}},
+    "an ingress": BASE
+    | {
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "hosts": [{"host": "chat.example"}, {"host": "b.example", "path": "/ws"}],
+            "tls": [{"hosts": ["chat.example"], "secretName": "tls"}],
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "3600"},
+        }
+    },
+    "a gateway": BASE
+    | {"gateway": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["chat.example"]}},
+    "an autoscaler": BASE | {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 9}},
+    "KEDA": BASE | {"keda": {"enabled": True, "prometheus": "http://prometheus:9090"}},
+    "monitoring": BASE
+    | {
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": True},
+        "dashboard": {"enabled": True},
+    },
+    "closed networks": BASE
+    | {
+        "networkPolicy": {
+            "clients": [PEER],
+            "control": [PEER],
+            "monitoring": [PEER],
+            "egress": [{"to": [PEER], "ports": [{"port": 8000}]}],
+        }
+    },
+    "nothing optional": BASE
+    | {
+        "networkPolicy": {"enabled": False},
+        "podDisruptionBudget": {"enabled": False},
+        "topologySpread": {"enabled": False},
+        "replicas": 1,
+    },
+    "everything of the pod": BASE
+    | {
+        "image": {"repository": "registry.example/holdfast", "tag": "1.2.3"},
+        "imagePullSecrets": [{"name": "pull"}],
+        "service": {"type": "LoadBalancer", "port": 443, "annotations": {"a": "b"}},
+        "serviceAccount": {"annotations": {"a": "b"}},
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "chat"},
+        "nodeSelector": {"pool": "edge"},
+        "tolerations": [{"key": "edge", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+    },
+    "settings of all kinds": BASE
+    | {
+        "edge": {"workers": 2, "drain_delay_s": 1.5, "drain_window_s": 60, "max_connections": 50_000},
+        "routes": [
+            ROUTE
+            | {
+                "secrets": ["env:CHAT_SECRET"],
+                "limits": {"message_bytes": 4_194_304},
+                "timeouts": {"retry_window_s": 10},
+            },
+            {"app": "grip", "host": "*", "protocol": "grip", "backend": "http://old:8000"},
+        ],
+        "channels": [{"prefix": "room-", "history_count": 100}],
+        "secrets": {"values": {"HOLDFAST_TOKEN": TOKEN, "CHAT_SECRET": "0123456789abcdef0123456789abcdef"}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+def test_what_is_rendered_is_valid(values: dict[str, Any]) -> None:
+    lint(CHART, values)
+    objects = template(CHART, values)
+    validate(objects)
+    names = [(each["kind"], each["metadata"]["name"]) for each in objects]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+def test_the_edge_accepts_its_configuration_and_can_go_down_in_time(values: dict[str, Any], tmp_path: Path) -> None:
+    objects = template(CHART, values)
+    config = tmp_path / "holdfast.toml"
+    config.write_text(named(objects, "ConfigMap", "x")["data"]["holdfast.toml"])
+    secrets = {"HOLDFAST_REDIS": "redis://redis:6379/0", "HOLDFAST_TOKEN": TOKEN} | values["secrets"].get("values", {})
+    checked = subprocess.run(
+        [str(Path(sys.executable).with_name("holdfast")), "check", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **secrets},
+    )
+    assert checked.returncode == 0, checked.stderr + config.read_text()
+    pod = named(objects, "Deployment")["spec"]["template"]["spec"]
+    (sleep, seconds) = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert sleep == "sleep"
+    plan = plan_for(load({}, {**os.environ, **secrets}, str(config)))
+    assert pod["terminationGracePeriodSeconds"] >= int(seconds) + plan.total_s
+    assert pod["terminationGracePeriodSeconds"] <= int(seconds) + plan.total_s + 7
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no token": ({"secrets": {"values": {}}}, "the control port needs a token"),
+    "two secrets": ({"secrets": {"existingSecret": "a", "values": {"HOLDFAST_TOKEN": "b"}}}, "exclude each other"),
+    "no Redis": ({"redis": {"enabled": False}}, "no Redis: set redis.url"),
+    "two Redises": ({"redis": {"enabled": True, "url": "redis://r"}}, "exclude each other"),
+    "a password in the open": ({"redis": {"enabled": False, "url": "redis://:pw@r"}}, "stand in a ConfigMap"),
+    "no routes": ({"routes": []}, "needs at least one route"),
+    "too little grace": ({"terminationGracePeriodSeconds": 30}, "can take 65 s"),
+    "two scalers": (
+        {"autoscaling": {"enabled": True}, "keda": {"enabled": True, "prometheus": "http://p"}},
+        "autoscaling and keda exclude each other",
+    ),
+    "KEDA without figures": ({"keda": {"enabled": True}}, "needs keda.prometheus"),
+    "fewer than the fewest": (
+        {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}},
+        "autoscaling.minReplicas 5 is more than autoscaling.maxReplicas 2",
+    ),
+    "an ingress to nowhere": ({"ingress": {"enabled": True}}, "needs ingress.hosts"),
+    "a route without a gateway": ({"gateway": {"enabled": True}}, "needs gateway.parentRefs"),
+    "what the chart sets itself": ({"edge": {"listen": ["0.0.0.0:1"]}}, "edge.listen is the chart's to set"),
+    "a word nobody knows": ({"replica": 3}, "replica"),
+    "no pods": ({"replicas": 0}, "replicas"),
+    "a route without a backend": ({"routes": [{"app": "chat"}]}, "backend"),
+    "a URL of another kind": ({"redis": {"enabled": False, "url": "http://r"}}, "redis/url|redis.url"),
+    "a port that is none": ({"service": {"port": 70_000}}, "port"),
+}
+
+
+@pytest.mark.parametrize(("values", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_work_is_refused_with_a_reason(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(HelmRefused) as refused:
+        template(CHART, BASE | values)
+    assert re.search(reason, str(refused.value)), str(refused.value)
+
+
+def test_liveness_never_depends_on_redis_and_the_pod_is_restricted() -> None:
+    pod = named(template(CHART, BASE), "Deployment")["spec"]["template"]["spec"]
+    (edge,) = pod["containers"]
+    assert edge["livenessProbe"]["httpGet"]["path"] == edge["startupProbe"]["httpGet"]["path"] == "/livez"
+    assert edge["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert edge["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_a_change_of_the_configuration_rolls_the_pods() -> None:
+    def checksum(values: dict[str, Any]) -> str:
+        annotations = named(template(CHART, values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+        return str(annotations["checksum/configuration"])
+
+    assert checksum(BASE) == checksum(BASE)
+    assert checksum(BASE) != checksum(BASE | {"edge": {"drain_window_s": 21}})
+
+
+def test_public_control_and_metrics_are_services_of_their_own() -> None:
+    services = {o["metadata"]["name"]: o["spec"] for o in template(CHART, BASE) if o["kind"] == "Service"}
+    ports = {name: spec["ports"][0]["targetPort"] for name, spec in services.items()}
+    assert ports == {"x": "public", "x-control": "control", "x-metrics": "control", "x-redis": "redis"}
+
+
+def test_rules_dashboard_and_monitor_name_metrics_that_there_are_and_the_token() -> None:
+    objects = template(CHART, MATRIX["monitoring"])
+    known = {f"holdfast_{spec.name}" for spec in (*ROUTE_SPECS, *PROCESS_SPECS)}
+    dashboard = named(objects, "ConfigMap", "x-dashboard")["data"]["holdfast.json"]
+    assert len(json.loads(dashboard)["panels"]) == 12
+    rules = json.dumps(named(objects, "PrometheusRule"))
+    for found in re.findall(r"holdfast_[a-z_]+", dashboard + rules):
+        assert re.sub(r"_(total|bucket)$", "", found) in known, found
+    (endpoint,) = named(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["authorization"]["credentials"] == {"name": "x-secrets", "key": "HOLDFAST_TOKEN"}
+
+
+def test_a_test_pod_connects_and_publishes_and_may_reach_the_control_port() -> None:
+    objects = template(CHART, BASE)
+    pod = named(objects, "Pod")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert pod["metadata"]["labels"]["holdfast.dev/control"] == "x"
+    compile(named(objects, "ConfigMap", "x-test")["data"]["connect.py"], "connect.py", "exec")
+    assert "NetworkPolicy" in kinds(objects)
+
+
+def test_who_installs_it_is_told_what_to_do_next() -> None:
+    said = notes(CHART, BASE)
+    assert "helm test x" in said
+    assert "for trials" in said
