@@ -17,7 +17,8 @@ from edge.commands.parsers import new_command
 from edge.commands.terminal import Palette, parse_duration, printable
 
 if TYPE_CHECKING:
-    from edge.commands.examination import Finding, Patient
+    from edge.commands.ailments import Finding
+    from edge.commands.examination import Patient
     from edge.commands.parsers import Commands
 
 SECRETS_VARIABLE = "HOLDFAST_SECRETS"  # the name of a variable
@@ -48,6 +49,10 @@ def add_commands(commands: Commands) -> None:
         "-H", "--header", metavar="'K: V'", action="append", default=[], help="header of the handshake; repeatable"
     )
     parser.add_argument("--subprotocol", metavar="NAME", action="append", default=[], help="offered; repeatable")
+    parser.add_argument("--grip", action="store_true", help="it was written for Pushpin: WebSocket-over-HTTP with GRIP")
+    parser.add_argument(
+        "--sig-key", metavar="KEY", help="with --grip, sign with it: text, base64:…, env:NAME, file:/path"
+    )
     parser.add_argument("--message", metavar="TEXT", default="hello", help="the message (default: hello)")
     parser.add_argument("--release", metavar="SHA", default="doctor", help="the release it is told it is")
     parser.add_argument("--timeout", metavar="TIME", default="10s", help="for each answer (default: 10s, as edges)")
@@ -57,25 +62,38 @@ def add_commands(commands: Commands) -> None:
 
 @guarded
 def run(arguments: argparse.Namespace) -> int:
+    findings: list[Finding] = []
+    palette = Palette.of(sys.stdout, os.environ)
+    for finding in _found(arguments):
+        findings.append(finding)
+        if not arguments.json:
+            print(_text(finding, palette), flush=True)
+    return _conclude(arguments, findings, palette)
+
+
+def _found(arguments: argparse.Namespace) -> Iterator[Finding]:
+    headers = [_header(text) for text in arguments.header]
+    timeout_s = parse_duration(arguments.timeout, "--timeout") / 1_000
+    if arguments.grip:
+        from edge.commands.grip_examination import GripPatient
+
+        key = _followed(arguments.sig_key, "--sig-key") if arguments.sig_key else ""
+        with GripPatient.of(arguments.url, key=key, headers=headers, timeout_s=timeout_s) as old_hand:
+            yield from old_hand.examine(arguments.message)
+        return
     from edge.commands.examination import Patient
 
     patient = Patient.of(
         arguments.url,
         secrets=_secrets(arguments),
         handshake=arguments.path,
-        headers=[_header(text) for text in arguments.header],
+        headers=headers,
         subprotocols=arguments.subprotocol,
         release=arguments.release,
-        timeout_s=parse_duration(arguments.timeout, "--timeout") / 1_000,
+        timeout_s=timeout_s,
     )
-    findings: list[Finding] = []
-    palette = Palette.of(sys.stdout, os.environ)
     with patient:
-        for finding in _examine(patient, arguments.message):
-            findings.append(finding)
-            if not arguments.json:
-                print(_text(finding, palette), flush=True)
-    return _conclude(arguments, findings, palette)
+        yield from _examine(patient, arguments.message)
 
 
 def _examine(patient: Patient, message: str) -> Iterator[Finding]:
@@ -130,15 +148,20 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _secrets(arguments: argparse.Namespace) -> list[bytes]:
-    from edge.config.kinds import Wrong, dereference
-
     given = arguments.secret
     if given is None:
         given = [part.strip() for part in os.environ.get(SECRETS_VARIABLE, "").split(",") if part.strip()]
-    try:
-        secrets = [dereference(text, os.environ).encode() for text in given]
-    except Wrong as error:
-        raise WrongUsage(f"--secret: {error.allowed}") from None
+    secrets = [_followed(text, "--secret").encode() for text in given]
     if not all(secrets):
         raise WrongUsage("--secret: a secret that is not empty is needed")
     return secrets
+
+
+def _followed(text: str, flag: str) -> str:
+    """A secret: itself, ``env:NAME`` or ``file:/path``."""
+    from edge.config.kinds import Wrong, dereference
+
+    try:
+        return dereference(text, os.environ)
+    except Wrong as error:
+        raise WrongUsage(f"{flag}: {error.allowed}") from None

@@ -6,16 +6,14 @@ what an edge would stumble over. The connection is httpx's: an edge's own client
 
 from __future__ import annotations
 
-import contextlib
-import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
+from edge.commands.ailments import CONNECT_S, Finding, bad_status, unanswered, unreadable
 from edge.commands.control_client import WrongUsage
 from edge.errors import WireError
 from edge.ids import new_session_id
@@ -32,25 +30,10 @@ from edge.protocol.callbacks.wire import (
     nothing_for,
 )
 
-Grade = Literal["good", "odd", "wrong"]
-
-CONNECT_S = 3.0
 SLOW_S = 1.0
-SHOWN_CHARS = 200
 OLD_S = 3_600
 """Age of the signature that must not be taken any more."""
 EDGE = "doctor"
-FIX_URL = "give the doctor, and the route (backend and callback_path), the address that takes the events"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`what` was done, what is `said` of it, and for what is not good what to do."""
-
-    grade: Grade
-    what: str
-    said: str
-    advice: str = ""
 
 
 @dataclass(slots=True)
@@ -131,8 +114,8 @@ class Patient:
             what,
             f"{len(self.ports)} requests needed {len(set(self.ports))} connections: the backend, or a proxy before it, "
             f"hangs up after an answer",
-            "let it keep connections open (HTTP/1.1 without Connection: close) for more than a second or two: dialling for "
-            "each request costs an edge most of its speed",
+            "let it keep connections open (HTTP/1.1 without Connection: close) for more than a second or two: dialling "
+            "for each request costs an edge most of its speed",
         )
 
     def unsigned(self) -> Finding:
@@ -275,53 +258,16 @@ class Visit:
                 address = stream.get_extra_info("client_addr") if stream is not None else None
                 answer.read()
         except httpx.HTTPError as error:
-            return self._unanswered(what, error)
+            patient.hopeless = True
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                self._owes_close = False
+            return unanswered(what, patient.url, error)
         if address:
             patient.ports.append(address[1])
         return answer
 
     def _parcel(self, event: Event) -> Parcel:
         return Parcel(self._session, self._patient.release, None, {}, 0, 1, [event])
-
-    def _unanswered(self, what: str, error: httpx.HTTPError) -> Finding:
-        """No answer came."""
-        patient = self._patient
-        patient.hopeless = True
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            self._owes_close = False
-        host = urlsplit(patient.url).netloc
-        cause = _cause(error)
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return Finding(
-                "wrong", what, f"TLS: the certificate of {host} does not hold: {cause.verify_message}",
-                "give it a certificate for this name; for a private authority set SSL_CERT_FILE, here and for the edge",
-            )  # fmt: skip
-        if isinstance(cause, ssl.SSLError):
-            return Finding(
-                "wrong",
-                what,
-                f"TLS with {host} fails: {cause.reason or cause}",
-                "does it speak TLS there? if not: http://",
-            )
-        match error:
-            case httpx.ConnectTimeout():
-                said = f"no connection to {host} within {CONNECT_S:g} s"
-                advice = "is a firewall in between? is it the right host?"
-            case httpx.ConnectError():
-                said, advice = f"no connection to {host}: {error}", "is it running, and is it the right host and port?"
-            case httpx.TimeoutException():
-                said = f"no answer within {patient.http.timeout.read:g} s"
-                advice = (
-                    "answer within the route's request_s (10 s), and start what takes longer without waiting for it"
-                )
-            case httpx.RemoteProtocolError():
-                said = f"what came back is no HTTP/1.1 answer: {error}"
-                advice = (
-                    "does it speak HTTP (not TLS, not another protocol) there, and does it stay up while it answers?"
-                )
-            case _:
-                said, advice = f"{error or type(error).__name__}", "look at the backend's log"
-        return Finding("wrong", what, said, advice)
 
     def _judge(self, what: str, event: Event, answer: httpx.Response, reply: _Reply) -> _Reply | Finding:
         status = answer.status_code
@@ -334,7 +280,7 @@ class Visit:
             else:
                 results = decode_response(answer.content, reply.content_type, parcels)
         except WireError as error:
-            return _unreadable(what, answer, str(error))
+            return unreadable(what, answer, str(error))
         result = results.get(event.id)
         if result is None:
             return Finding(
@@ -351,13 +297,6 @@ class Visit:
 
     def _bad_status(self, what: str, answer: httpx.Response) -> Finding:
         status, patient = answer.status_code, self._patient
-        if 300 <= status < 400:
-            patient.hopeless = True
-            where = urljoin(patient.url, answer.headers.get("location", ""))[:SHOWN_CHARS]
-            return Finding(
-                "wrong", what, f"status {status}, a redirect to {where}; edges never follow one",
-                f"set backend and callback_path so that requests go to the final address; try: holdfast doctor {where}",
-            )  # fmt: skip
         if 400 <= status < 500 and status != 429:
             self._owes_close = False
         if status == 415 and self._encoding == "msgpack":
@@ -366,33 +305,7 @@ class Visit:
                 "nothing needs to be done: with encoding auto (the default) an edge goes on in JSON, which is slower",
             )  # fmt: skip
         patient.hopeless = True
-        if status in (401, 403):
-            return self._not_let_in(what, status)
-        said = f"status {status}{_excerpt(answer)}"
-        match status:
-            case 404 | 405:
-                advice = f"nothing takes a POST at {patient.url}: {FIX_URL}"
-            case 415:
-                advice = f"let it read {JSON_TYPE} (the body is JSON)"
-            case 413:
-                advice = "let it, and proxies before it, take larger bodies (an edge sends up to batch_bytes at once)"
-            case 429 | 503:
-                advice = "it is overloaded, or a proxy before it limits requests: edges send a few large ones, in turn"
-            case _ if status >= 500:
-                advice = "look at the backend's log: an edge repeats the events until its retry window is over"
-            case _:
-                advice = f"answer events with 200 and results; does {patient.url} take them? if not, {FIX_URL}"
-        return Finding("wrong", what, said, advice)
-
-    def _not_let_in(self, what: str, status: int) -> Finding:
-        if not self._patient.secrets:
-            advice = "it wants a signature, it seems: say --secret, and give the route the same secrets"
-        else:
-            advice = (
-                "is the secret the backend's, are both clocks right, is the signature checked over the body as it came? "
-                "a web framework's CSRF check must leave this path out, too"
-            )
-        return Finding("wrong", what, f"status {status}: it does not let the edge in", advice)
+        return bad_status(what, patient.url, answer, signed=bool(patient.secrets))
 
     def _good(self, what: str, said: str, reply: _Reply) -> Finding:
         took = f"in {reply.took_s * 1_000:.0f} ms"
@@ -404,47 +317,6 @@ class Visit:
         answered = encoding_of(reply.content_type)
         other = f", in {answered}" if answered not in (None, self._encoding) else ""
         return Finding("good", what, f"{said} {took}{other}")
-
-
-def _unreadable(what: str, answer: httpx.Response, problem: str) -> Finding:
-    """A 200 whose body is no answer to events."""
-    content_type = answer.headers.get("content-type", "")
-    kind = content_type.partition(";")[0].strip().lower()
-    if "html" in kind or answer.content.lstrip()[:1] == b"<":
-        return Finding(
-            "wrong", what, f"the answer is a web page{_excerpt(answer)}",
-            f"something else than the callback takes this address (a login page, a single-page app?): {FIX_URL}",
-        )  # fmt: skip
-    if encoding_of(content_type) is None:
-        return Finding(
-            "wrong", what, f"the answer's Content-Type is {kind or 'missing'}",
-            f"answer with Content-Type: {JSON_TYPE} (or application/json, or {MSGPACK_TYPE}), or with 204 and no body",
-        )  # fmt: skip
-    return Finding(
-        "wrong",
-        what,
-        f"{problem}{_excerpt(answer)}",
-        'answer {"results": [{"id": …, "actions": […]}]}, or 204 without a body',
-    )
-
-
-def _excerpt(answer: httpx.Response) -> str:
-    """The beginning of what came back, on one line."""
-    if b"\0" in answer.content[:SHOWN_CHARS]:
-        return ""
-    text = ""
-    with contextlib.suppress(LookupError, ValueError):
-        text = " ".join(answer.text.split())
-    return f": {text[:SHOWN_CHARS]}{'…' if len(text) > SHOWN_CHARS else ''}" if text else ""
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The error at the bottom: httpx and httpcore wrap what the socket said."""
-    seen: set[int] = set()
-    while (inner := error.__cause__ or error.__context__) is not None and id(inner) not in seen:
-        seen.add(id(inner))
-        error = inner
-    return error
 
 
 def _counted(number: int, noun: str) -> str:
