@@ -28,13 +28,14 @@ class Cluster:
 
     def __init__(self, url: str = "", account: Path = ACCOUNT) -> None:
         """`url` empty: of the cluster this runs in. `Failed` when it runs in none."""
-        import httpx
         import ssl
+
+        import httpx
 
         self._httpx = httpx
         host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         if not url and not host:
-            raise Failed("this does not run in a Kubernetes cluster; --kubernetes URL says where one is (kubectl proxy)")
+            raise Failed("this runs in no Kubernetes cluster; --kubernetes URL says where one is (kubectl proxy)")
         self.url = (url or f"https://{f'[{host}]' if ':' in host else host}:{port}").rstrip("/")
         headers = {"Accept": "application/json", "User-Agent": "holdfast-reap"}
         verify: ssl.SSLContext | bool = True

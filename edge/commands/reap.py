@@ -46,9 +46,9 @@ _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _EPILOG = f"""\
 It looks at the Deployments with the label {APP_LABEL}=APP (charts/release sets it), and asks the edge about their
 releases. One whose release is empty goes to zero replicas; with --remove it is deleted when its release has been empty
-for the grace time, with its Service and what else the chart made, and the edge forgets the release. Left alone: releases
-that have sessions, get some, or are not retired, and everything as long as one edge does not say what it holds.
-Deployments whose release the edge does not know go to zero after the grace time since they were made.
+for the grace time, with its Service and what else the chart made, and the edge forgets the release. Left alone:
+releases that have sessions, get some, or are not retired, and everything as long as one edge does not say what it
+holds. Deployments whose release the edge does not know go to zero after the grace time since they were made.
 
 Exit codes: 0 done, 1 something failed (the edge away: nothing was changed), 2 wrong usage.
 """
@@ -56,7 +56,7 @@ Exit codes: 0 done, 1 something failed (the edge away: nothing was changed), 2 w
 
 def add_commands(commands: Commands) -> None:
     """``reap``."""
-    parser = new_command(commands, "reap", "scale empty releases in Kubernetes to zero, and remove them", epilog=_EPILOG)
+    parser = new_command(commands, "reap", "clean up behind empty releases in Kubernetes", epilog=_EPILOG)
     parser.add_argument("--namespace", metavar="NS", help="namespace of the Deployments (default: the pod's own)")
     parser.add_argument("--selector", metavar="LABELS", default="", help="only those that have these labels too")
     parser.add_argument("--grace", metavar="TIME", default="1h", help="before something is removed (default: 1h)")
@@ -128,9 +128,7 @@ def _namespace(given: str | None, account: Path = ACCOUNT) -> str:
 class _Reaper:
     """One run."""
 
-    def __init__(
-        self, edge: ControlClient, cluster: Cluster, namespace: str, grace_ms: int, *, removal: bool
-    ) -> None:
+    def __init__(self, edge: ControlClient, cluster: Cluster, namespace: str, grace_ms: int, *, removal: bool) -> None:
         self._edge = edge
         self._cluster = cluster
         self._namespace = namespace

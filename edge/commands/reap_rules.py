@@ -64,9 +64,7 @@ class Decision:
     reason: str
 
 
-def decide(
-    deployment: Deployment, table: Mapping[str, Any], now_ms: int, *, grace_ms: int, removal: bool
-) -> Decision:
+def decide(deployment: Deployment, table: Mapping[str, Any], now_ms: int, *, grace_ms: int, removal: bool) -> Decision:
     """`table`: an answer of ``GET /v1/apps/{app}/releases``."""
 
     def keep(reason: str) -> Decision:
@@ -149,8 +147,8 @@ def undo_patch(deployment: Deployment) -> Mapping[str, Any]:
 def objects(deployment: Deployment, namespace: str) -> list[str]:
     """Paths of all that the chart made for a release, in the order of deletion.
 
-    All have the Deployment's name, so none is searched for, and no Secret is read. The Deployment comes last: as long as
-    it is there, the next run finds the rest.
+    All have the Deployment's name, so none is searched for, and no Secret is read. The Deployment comes last: as
+    long as it is there, the next run finds the rest.
     """
     of_kind = [
         f"/apis/keda.sh/v1alpha1/namespaces/{namespace}/scaledobjects",
@@ -163,8 +161,9 @@ def objects(deployment: Deployment, namespace: str) -> list[str]:
     secrets = []
     if deployment.helm_name:
         # One beyond what the Deployment knows: an upgrade that failed before it reached the Deployment.
+        helm_name = quote(deployment.helm_name, safe="")
         secrets = [
-            f"/api/v1/namespaces/{namespace}/secrets/sh.helm.release.v1.{quote(deployment.helm_name, safe="")}.v{number}"
+            f"/api/v1/namespaces/{namespace}/secrets/sh.helm.release.v1.{helm_name}.v{number}"
             for number in range(1, min(deployment.helm_revision, REVISIONS_MOST) + 2)
         ]
     return [

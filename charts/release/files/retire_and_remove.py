@@ -1,6 +1,6 @@
 """Have the edge empty and forget the release, before its pods go.
 
-    python3 -c … SHA APP WAIT ARGUMENT…    arguments: how, for `holdfast release retire`
+python3 -c … SHA APP WAIT ARGUMENT…    arguments: how, for `holdfast release retire`
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 def holdfast(*arguments, quiet=False):
     """`holdfast release …` about the app. Its exit code and what it printed."""
     command = [sys.executable, "-m", "edge", "release", *arguments, "--app", app]
-    done = subprocess.run(command, stdout=subprocess.PIPE if quiet else None, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE if quiet else None, text=True, check=False)
     return done.returncode, done.stdout or ""
 
 
@@ -21,16 +21,16 @@ if code:
     sys.exit("holdfast hook: the edge does not say what releases there are, so nothing is uninstalled")
 release = next((row for row in json.loads(shown)["releases"] if row["sha"] == sha), None)
 if release is None:
-    print("holdfast hook: the edge does not know release %s; nothing to retire" % sha)
+    print(f"holdfast hook: the edge does not know release {sha}; nothing to retire")
     sys.exit(0)
 if release["current"] or release["configured"]:
     sys.exit(
-        "holdfast hook: release %s is the current one of app %s, so it is not uninstalled; first promote another one: "
-        "holdfast release promote SHA --app %s" % (sha, app, app)
+        f"holdfast hook: release {sha} is the current one of app {app}, so it is not uninstalled; first promote another: "
+        f"holdfast release promote SHA --app {app}"
     )
 if release["state"] != "warming":
     code, _ = holdfast("retire", sha, *sys.argv[4:], "--wait", wait)
     if code:
-        sys.exit("holdfast hook: release %s is not empty, so it is not uninstalled; try again later" % sha)
+        sys.exit(f"holdfast hook: release {sha} is not empty, so it is not uninstalled; try again later")
 code, _ = holdfast("remove", sha)
 sys.exit(code)

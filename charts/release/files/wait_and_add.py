@@ -1,6 +1,6 @@
 """Wait until the release answers, then tell the edge of it.
 
-    python3 -c … HEALTH_URL SECONDS ARGUMENT…    arguments: those of `holdfast release`
+python3 -c … HEALTH_URL SECONDS ARGUMENT…    arguments: those of `holdfast release`
 """
 
 import subprocess
@@ -21,7 +21,7 @@ def answers(url):
 url, ends = sys.argv[1], time.monotonic() + float(sys.argv[2])
 while wrong := answers(url):
     if time.monotonic() >= ends:
-        sys.exit("holdfast hook: the release does not answer at %s after %s s: %s" % (url, sys.argv[2], wrong))
+        sys.exit(f"holdfast hook: the release does not answer at {url} after {sys.argv[2]} s: {wrong}")
     time.sleep(1)
 print("holdfast hook: the release answers at " + url, flush=True)
-sys.exit(subprocess.run([sys.executable, "-m", "edge", "release", *sys.argv[3:]]).returncode)
+sys.exit(subprocess.run([sys.executable, "-m", "edge", "release", *sys.argv[3:]], check=False).returncode)
