@@ -25,7 +25,7 @@ if release is None:
     sys.exit(0)
 if release["current"] or release["configured"]:
     sys.exit(
-        f"holdfast hook: release {sha} is the current one of app {app}, so it is not uninstalled; first promote another: "
+        f"holdfast hook: release {sha} is the current one of app {app}, so it stays; promote another first: "
         f"holdfast release promote SHA --app {app}"
     )
 if release["state"] != "warming":

@@ -1,4 +1,4 @@
-"""``holdfast reap`` against APIs that answer what was recorded of them: what it changes, and above all what it leaves."""
+"""``holdfast reap`` against APIs that answer what was recorded of them: what it changes, and what it leaves."""
 
 from __future__ import annotations
 
@@ -254,4 +254,4 @@ def test_a_deployment_that_is_not_helms_has_no_secrets_deleted() -> None:
 def test_a_deployment_is_read_as_the_cluster_writes_it() -> None:
     one = Deployment.of(load("deployments")["items"][0])
     assert (one.name, one.release, one.replicas, one.helm_name, one.helm_revision) == (OLD, "3f2a1c0", 2, OLD, 2)
-    assert one.created_ms == 1_795_168_800_000 + 0
+    assert one.created_ms == 1_795_168_800_000
