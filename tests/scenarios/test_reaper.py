@@ -1,5 +1,6 @@
-"""What charts/release runs, against a running edge: the hooks of a release, and the reaper behind it. The cluster answers
-what was recorded of one."""
+"""What charts/release runs, against a running edge: the hooks of a release, and the reaper behind it.
+
+The cluster answers what was written down in the form of its API."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ import pytest
 from tests.support.client import connect
 from tests.support.processes import Backend, Edge
 from tests.support.recorded import Recorded, recorded
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.scenario
 
@@ -138,9 +140,11 @@ async def test_the_reaper_waits_for_the_edge_to_call_a_release_empty_and_then_ta
                 ("keep", "its release has no sessions, and is not retired")
             ]
             await here.release("retire", NEW, "--wait", "30s")
-            async with asyncio.timeout(30):
-                while (await here.table())[NEW]["state"] != "empty":
-                    await asyncio.sleep(0.1)
+
+            async def empty() -> bool:
+                return bool((await here.table())[NEW]["state"] == "empty")
+
+            await wait_until(empty, "the edge calls the release empty", 30)
             assert await here.reap(cluster) == [("scale", "its release is empty")]
             assert NEW in await here.table()
             assert await here.reap(cluster, "--remove", "--grace", "0s") == [

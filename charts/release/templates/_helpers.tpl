@@ -138,6 +138,8 @@ metadata:
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 spec:
   backoffLimit: {{ .retries }}
+  # One that failed stays for its log, but not for ever.
+  ttlSecondsAfterFinished: 86400
   # Its own patience ends first; this is for a hook that hangs.
   activeDeadlineSeconds: {{ add .seconds 60 }}
   template:
