@@ -186,6 +186,13 @@ def test_a_reaper_is_all_that_mode_reaper_makes() -> None:
     assert "CronJob" not in kinds(template(CHART, BASE))
 
 
+def test_the_pods_that_ask_the_edge_carry_the_label_its_network_policy_wants() -> None:
+    asking = [one["spec"]["template"] for one in template(CHART, BASE) if one["kind"] == "Job"]
+    asking.append(named(template(CHART, REAPER), "CronJob")["spec"]["jobTemplate"]["spec"]["template"])
+    assert len(asking) == 3
+    assert {pod["metadata"]["labels"]["holdfast.dev/control"] for pod in asking} == {"edge"}
+
+
 def test_the_commands_of_hooks_and_reaper_exist() -> None:
     found = template(CHART, BASE | {"register": {"cohorts": ["user:ann"]}})
     register = named(found, "Job", "x-register")["spec"]["template"]["spec"]["containers"][0]

@@ -146,6 +146,8 @@ spec:
     metadata:
       labels:
         {{- include "release.labels" $root | replace "component: release" "component: hook" | nindent 8 }}
+        # The edge's NetworkPolicy lets these pods ask its control API.
+        holdfast.dev/control: {{ $root.Values.edge.release | quote }}
     spec:
       restartPolicy: Never
       automountServiceAccountToken: false
