@@ -1,4 +1,4 @@
-"""``holdfast reap`` against APIs that answer what was recorded of them: what it changes, and what it leaves."""
+"""``holdfast reap`` against servers that answer in the form of the real APIs (written by hand, off no cluster)."""
 
 from __future__ import annotations
 
