@@ -17,7 +17,8 @@ RUN /opt/holdfast/bin/pip install ".[edge]" \
 FROM python:3.12-slim
 # Compiled once, while the file system can still be written.
 COPY --from=build /opt/holdfast /opt/holdfast
-RUN python -m compileall -q /opt/holdfast/lib \
+RUN python -m pip uninstall -q -y --root-user-action ignore pip \
+    && python -m compileall -q /opt/holdfast/lib \
     && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin holdfast \
     && install -d -o holdfast -g holdfast -m 0750 /var/lib/holdfast
 ENV PATH=/opt/holdfast/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOLDFAST_DATA=/var/lib/holdfast

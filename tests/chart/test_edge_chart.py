@@ -90,6 +90,25 @@ MATRIX: dict[str, dict[str, Any]] = {
         "tolerations": [{"key": "edge", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
     },
+    "everything at once": BASE
+    | {
+        "ingress": {"enabled": True, "hosts": [{"host": "chat.example"}]},
+        "gateway": {"enabled": True, "parentRefs": [{"name": "public"}]},
+        "autoscaling": {"enabled": True},
+        "serviceMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboard": {"enabled": True},
+        "redis": {"enabled": True, "persistence": {"enabled": True}},
+    },
+    "XMPP": BASE
+    | {
+        "edge": {"link_keys": ["env:HOLDFAST_LINK_KEY"]},
+        "xmpp": [{"domain": "chat.example"}, {"domain": "b.example", "port": 5333}],
+        "secrets": {"values": {"HOLDFAST_TOKEN": TOKEN, "HOLDFAST_LINK_KEY": "a-passphrase-of-enough-length"}},
+    },
+    "no waiting for answers": BASE
+    | {"edge": {"drain_delay_s": None, "drain_window_s": None},
+       "routes": [ROUTE | {"timeouts": {"retry_window_s": 7.5}}]},
     "settings of all kinds": BASE
     | {
         "edge": {"workers": 2, "drain_delay_s": 1.5, "drain_window_s": 60, "max_connections": 50_000},
@@ -158,6 +177,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an ingress to nowhere": ({"ingress": {"enabled": True}}, "needs ingress.hosts"),
     "a route without a gateway": ({"gateway": {"enabled": True}}, "needs gateway.parentRefs"),
     "what the chart sets itself": ({"edge": {"listen": ["0.0.0.0:1"]}}, "edge.listen is the chart's to set"),
+    "a secret in the open": ({"routes": [ROUTE | {"secrets": ["in the open"]}]}, "routes.*write env:NAME"),
+    "links without a key": ({"xmpp": [{"domain": "chat.example"}]}, "xmpp needs edge.link_keys"),
     "a word nobody knows": ({"replica": 3}, "replica"),
     "no pods": ({"replicas": 0}, "replicas"),
     "a route without a backend": ({"routes": [{"app": "chat"}]}, "backend"),
@@ -186,6 +207,23 @@ def test_liveness_never_depends_on_redis_and_the_pod_is_restricted() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["automountServiceAccountToken"] is False
+
+
+def test_what_is_not_named_does_not_flow() -> None:
+    values = BASE | EXISTING | {"routes": [ROUTE | {"backend": "https://far.example/x"}]} | {
+        key: MATRIX["XMPP"][key] for key in ("edge", "xmpp")
+    }  # fmt: skip
+    policy = named(template(CHART, values), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert {} not in policy["egress"]
+    (named_ports,) = [rule for rule in policy["egress"] if "to" not in rule and rule["ports"][0]["port"] != 53]
+    assert {each["port"] for each in named_ports["ports"]} == {443, 8000, 6379, 26379, 5222, 5223, 5333}
+
+
+def test_neither_services_nor_the_secret_change_the_settings() -> None:
+    pod = named(template(CHART, BASE), "Deployment")["spec"]["template"]["spec"]
+    assert pod["enableServiceLinks"] is False
+    assert {"name": "HOLDFAST_REDIS", "value": "redis://x-redis:6379/0"} in pod["containers"][0]["env"]
 
 
 def test_a_change_of_the_configuration_rolls_the_pods() -> None:

@@ -67,3 +67,14 @@ def test_what_the_build_copies_is_all_that_installing_needs(tmp_path: Path) -> N
     inside = set(zipfile.ZipFile(wheel).namelist())
     for needed in ("edge/cli.py", "edge/store/lua/commit.lua", "backend_sdk/examples/chat/app.py"):
         assert needed in inside
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    said = subprocess.run(
+        [sys.executable, "-m", "edge", "version"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.strip()

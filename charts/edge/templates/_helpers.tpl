@@ -27,12 +27,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $longest := 5.0 -}}
 {{- range .Values.routes -}}
 {{- $timeouts := .timeouts | default dict -}}
-{{- $longest = max ($timeouts.retry_window_s | default 30 | float64) $longest -}}
+{{- $window := 30.0 -}}
+{{- if hasKey $timeouts "retry_window_s" }}{{ $window = float64 $timeouts.retry_window_s }}{{ end -}}
+{{- $longest = maxf $window $longest -}}
 {{- end -}}
-{{- if and (not .Values.routes) -}}{{- $longest = 5.0 -}}{{- end -}}
-{{- $finish := min $longest 30 -}}
-{{- $delay := .Values.edge.drain_delay_s | default 0 | float64 -}}
-{{- $window := .Values.edge.drain_window_s | default 0 | float64 -}}
+{{- $finish := minf $longest 30.0 -}}
+{{- $delay := 3.0 -}}
+{{- if hasKey .Values.edge "drain_delay_s" }}{{ $delay = float64 .Values.edge.drain_delay_s }}{{ end -}}
+{{- $window := 10.0 -}}
+{{- if hasKey .Values.edge "drain_window_s" }}{{ $window = float64 .Values.edge.drain_window_s }}{{ end -}}
 {{- ceil (addf $delay $window $finish) -}}
 {{- end -}}
 
@@ -50,6 +53,39 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 redis://{{ include "edge.name" . }}-redis:6379/0
 {{- else -}}
 {{- .Values.redis.url -}}
+{{- end -}}
+{{- end -}}
+
+{{/* TCP ports that the values name: of routes' backends and releases, Redis, XMPP servers, and the release webhook. */}}
+{{- define "edge.ports" -}}
+{{- $urls := list (.Values.edge.release_webhook | default "") -}}
+{{- range .Values.routes -}}
+{{- $urls = concat $urls (list (.backend | default "")) (.release_urls | default list) -}}
+{{- range .targets }}{{ $urls = append $urls (.url | default "") }}{{ end -}}
+{{- end -}}
+{{- range $url := $urls -}}
+{{- $scheme := regexFind "^https?" $url -}}
+{{- $port := regexFind ":[0-9]+$" (regexReplaceAll "^https?://([^/?#]*).*$" $url "${1}") | trimPrefix ":" -}}
+{{- if $scheme }}{{ $port | default (ternary "443" "80" (eq $scheme "https")) }} {{ end -}}
+{{- end -}}
+{{- if not .Values.redis.enabled -}}
+{{- range regexFindAll ":[0-9]+" .Values.redis.url -1 }}{{ trimPrefix ":" . }} {{ end -}}
+{{- print "6379 " -}}
+{{- if or (not .Values.redis.url) (contains "sentinel" .Values.redis.url) }}{{ print "26379 " }}{{ end -}}
+{{- end -}}
+{{- range .Values.xmpp -}}
+{{- $usual := ternary "5347" "5222 5223" (hasKey . "component_secret") -}}
+{{- if .port }}{{ int .port }} {{ else }}{{ $usual }} {{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Secrets in the ConfigMap could be read by whoever may read ConfigMaps. Takes the key's name and its value. */}}
+{{- define "edge.hidden" -}}
+{{- $name := index . 0 -}}
+{{- range $secret := index . 1 -}}
+{{- if and $secret (not (regexMatch "^(env:|file:|-----BEGIN PUBLIC KEY)" $secret)) -}}
+{{- fail (printf "%s has a secret in it, which would stand in a ConfigMap: write env:NAME, and give the Secret a key NAME." $name) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -90,6 +126,15 @@ redis://{{ include "edge.name" . }}-redis:6379/0
 {{- end -}}
 {{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
 {{- fail "gateway.enabled needs gateway.parentRefs: the Gateway that the route belongs to." -}}
+{{- end -}}
+{{- range .Values.routes }}{{ include "edge.hidden" (list "routes[].secrets" (.secrets | default list)) }}{{ end -}}
+{{- range .Values.xmpp }}{{ include "edge.hidden" (list "xmpp[].component_secret" (list .component_secret)) }}{{ end -}}
+{{- range .Values.publishers }}{{ include "edge.hidden" (list "publishers[].key" (list .key)) }}{{ end -}}
+{{- include "edge.hidden" (list "grip.sig_key" (list .Values.grip.sig_key)) -}}
+{{- include "edge.hidden" (list "edge.link_keys" (.Values.edge.link_keys | default list)) -}}
+{{- include "edge.hidden" (list "edge.release_webhook_secret" (list .Values.edge.release_webhook_secret)) -}}
+{{- if and .Values.xmpp (not .Values.edge.link_keys) -}}
+{{- fail "xmpp needs edge.link_keys, such as [\"env:HOLDFAST_LINK_KEY\"], with that key in the Secret: credentials of links are sealed with it." -}}
 {{- end -}}
 {{- range $key := list "listen" "control" "redis" "data_dir" "control_tokens" -}}
 {{- if hasKey $.Values.edge $key -}}

@@ -1,6 +1,7 @@
 """What `helm test` runs in the edge's own image: a WebSocket connects, and a publication is accepted.
 
-Arguments: WebSocket URL, control URL, channel. Environment: HOLDFAST_TOKEN, TEST_HOST. Exit code 0: both work.
+Arguments: WebSocket URL, control URL, channel. Environment: HOLDFAST_TOKEN, TEST_HOST, TEST_ORIGIN. Exit code 0: both
+work.
 """
 
 import os
@@ -18,7 +19,7 @@ def main(socket_url: str, control_url: str, channel: str) -> int:
     # The URL names the host that the route takes; the connection goes to the Service.
     url = socket_url if host is None else socket_url.replace(parts.netloc, host, 1)
     address = {} if host is None else {"host": parts.hostname, "port": parts.port or 80}
-    with connect(url, open_timeout=20, **address) as socket:
+    with connect(url, open_timeout=20, origin=os.environ.get("TEST_ORIGIN"), **address) as socket:
         socket.ping().wait(10)
         print(f"connected to {socket_url}")
         answer = httpx.post(
