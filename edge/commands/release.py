@@ -156,7 +156,11 @@ def _add_ends(commands: Commands) -> None:
         const=IDLE_DEFAULT,
         help=f"when nothing of it has happened for this long (default: {IDLE_DEFAULT})",
     )
-    how.add_argument("--at-most", metavar="TIME", help="when they end by themselves, and what is left after this time")
+    retire.add_argument(
+        "--at-most",
+        metavar="TIME",
+        help="when they end by themselves, and what is left after this time; a limit to --when-idle and --over",
+    )
     retire.add_argument("--notice", metavar="TEXT", default="", help="send this to clients that leave it")
     retire.add_argument("--wait", metavar="TIME", help="wait until it has no sessions, this long at most")
     _command(commands, "remove", "forget a release that has no sessions", _remove)
@@ -270,8 +274,9 @@ def _pin(client: ControlClient, arguments: argparse.Namespace) -> int:
 
 def _retire(client: ControlClient, arguments: argparse.Namespace) -> int:
     wait_ms = _wait_ms(arguments)
+    body = _retirement(arguments)
     sha = _whole_sha(client, arguments.sha)
-    release = client.post(_one(client, sha, "retire"), _retirement(arguments))
+    release = client.post(_one(client, sha, "retire"), body)
     if wait_ms is not None:
         release = _until(
             client,
@@ -286,14 +291,14 @@ def _retire(client: ControlClient, arguments: argparse.Namespace) -> int:
 
 
 def _retirement(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    body: dict[str, Any] = {"how": "now"}
-    for how, flag, text in (
-        ("over", "--over", arguments.over),
-        ("when-idle", "--when-idle", arguments.when_idle),
-        ("at-most", "--at-most", arguments.at_most),
-    ):
+    at_most_ms = None if arguments.at_most is None else parse_duration(arguments.at_most, "--at-most")
+    if arguments.now and at_most_ms is not None:
+        raise WrongUsage("--now leaves nothing for --at-most to limit")
+    body: dict[str, Any] = {"how": "now"} if at_most_ms is None else {"how": "at-most", "for_ms": at_most_ms}
+    limit = {} if at_most_ms is None else {"at_most_ms": at_most_ms}
+    for how, flag, text in (("over", "--over", arguments.over), ("when-idle", "--when-idle", arguments.when_idle)):
         if text is not None:
-            body = {"how": how, "for_ms": parse_duration(text, flag)}
+            body = {"how": how, "for_ms": parse_duration(text, flag), **limit}
     return {**body, "notice": arguments.notice} if arguments.notice else body
 
 

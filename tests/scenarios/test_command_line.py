@@ -135,6 +135,9 @@ async def test_a_release_is_added_promoted_rolled_back_retired_and_removed_witho
         assert await ask(client, "who?") == "new who?"
         await here.run("release", "pin", str(session), "--none")
         await here.run("release", "promote", OLD)
+        idle = await here.run("release", "retire", NEW, "--when-idle", "--at-most", "24h", "--json")
+        retirement = idle.json["retirement"]
+        assert (retirement["how"], retirement["for_ms"], retirement["at_most_ms"]) == ("when-idle", 60_000, 86_400_000)
         await here.run("release", "retire", NEW, "--over", "0s", "--wait", "30s")
         assert await ask(client, "who?") == "old who?"
         await here.run("release", "remove", NEW)

@@ -80,6 +80,7 @@ def test_why_says_where_the_session_is_and_for_what_reason() -> None:
         (["release", "canary"], "either SHA or --stop"),
         (["release", "canary", "c0ffee1", "--steps", "1;5"], "--steps: whole percents with commas"),
         (["release", "canary", "c0ffee1", "--every", "10"], "--every: a duration is needed"),
+        (["release", "retire", "c0ffee1", "--now", "--at-most", "1h"], "--now leaves nothing"),
         (["release", "shadow", "c0ffee1"], "--share is needed"),
         (["release", "pin", "s"], "either SHA or --none"),
         (["release", "list", "--control", "ftp://x"], "--control: http://HOST:PORT is needed"),
