@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import chain, islice
 
+from edge.backend.base import Release
 from edge.backend.client import BackendClient
 from edge.backend.origins import BackendOrigins
 from edge.backend.probe import probe
@@ -180,6 +181,7 @@ class Edge:
             readiness=self.readiness,
         )
         post.routes = self._routes_of
+        post.shadow = self._backends.shadows.figures
         self._webhook = Webhook(self._webhook_target)
         self._keeper = Keeper(edge_id, store, operations, probe, clock, self._apps, self._webhook.tell)
         tls = (settings.edge.tls_cert, settings.edge.tls_key) if settings.edge.tls_cert else None
@@ -273,6 +275,7 @@ class Edge:
         self._mover.stop()
         await self._keeper.stop()
         await self._webhook.stop()
+        await self._backends.shadows.stop()
         await self._zmq.stop()
         await self._give_away()
         await self._ownership.stop()
@@ -370,6 +373,13 @@ class Edge:
 
         self._services.store.releases(app).add_done_callback(read)
 
+    def _set_shadows(self) -> None:
+        for route in self._route_settings():
+            table = self._services.releases.table(route)
+            shadow = table.shadow
+            release = None if shadow is None else Release(route.app, shadow.sha, table.entry(shadow.sha).url)
+            self._backends.shadows.set(route.app, release, 0 if shadow is None else shadow.share)
+
     def _apps(self) -> Sequence[str]:
         return sorted({route.settings.app for route in self._routes})
 
@@ -381,6 +391,7 @@ class Edge:
         return edge.release_webhook, edge.release_webhook_secret.value if edge.release_webhook_secret else ""
 
     def _releases_changed(self) -> None:
+        self._set_shadows()
         self._backends.releases_changed()
         self._mover.wake()
 

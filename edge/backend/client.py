@@ -19,6 +19,7 @@ from edge.backend.context import Context
 from edge.backend.http11 import AnswerLimits
 from edge.backend.letters import Group, Letter
 from edge.backend.pool import Pool
+from edge.backend.shadow import Shadows
 from edge.clock import Clock
 from edge.config import RouteSettings
 from edge.telemetry.metrics import Metrics
@@ -53,6 +54,7 @@ class BackendClient:
         # By identity of the settings' and the release's objects, which are kept alive here: no comparing of strings
         # for each event.
         self._known: dict[tuple[int, int], tuple[RouteSettings, Release, Pool]] = {}
+        self.shadows = Shadows(edge_id, clock)
         self._quiet: list[asyncio.Future[None]] = []
         self._closed = False
         self._context = Context(
@@ -66,6 +68,7 @@ class BackendClient:
             ready=self._ready,
             adopt=self._adopt,
             fell_quiet=self._fell_quiet,
+            shadows=self.shadows,
             note=note,
         )
         self._sweeper: Alarm = wheel.after(UNUSED_MS // 2, self._sweep)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from edge.backend.base import Mailbox, Outcome, Release
 from edge.backend.http11 import AnswerLimits
 from edge.backend.letters import Letter
+from edge.backend.shadow import Shadows
 from edge.clock import Clock
 from edge.protocol.callbacks.events import Event
 from edge.telemetry.metrics import Metrics
@@ -38,6 +39,7 @@ class Context:
     """A letter under way, for the pool of its mailbox's release."""
     fell_quiet: Callable[[], None]
     """A pool has nothing in flight and nothing waiting."""
+    shadows: Shadows
     note: Callable[[int, str, str, str], None] = lambda at, session, what, detail: None
     """A rare fact in the life of a session, at wall ms (`edge.sessions.journal`)."""
     gone: dict[str, dict[str, None]] = field(default_factory=dict)

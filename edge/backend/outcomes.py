@@ -29,6 +29,7 @@ class Outcomes:
         wall = self._context.clock.wall_ms()
         settle = self._context.settle
         observe = self._meters.event_seconds.observe
+        watching = self._context.shadows.watching
         unfinished = []
         delivered = bad = 0
         first_bad = None
@@ -44,6 +45,8 @@ class Outcomes:
             if not letter.done:
                 unfinished.append(letter)
             if settled:
+                if watching:
+                    self._context.shadows.answered(letter.mailbox.route, letter.parcel, settled)
                 settle(letter.mailbox, settled)
         self._meters.events_delivered.value += delivered
         self._meters.bad_results.value += bad

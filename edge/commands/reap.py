@@ -1,28 +1,22 @@
-"""``holdfast reap``: pods of releases that are empty go to zero, and after a grace time the release goes altogether.
+"""``holdfast reap``: scale Deployments of empty releases to zero, and remove them after a grace time.
 
-Meant for a CronJob beside the releases (charts/release, ``mode: reaper``). What it does is decided by `decide`, out of
-what the edges say of a release and how old its Deployment is; everything else here asks and acts. A release is touched
-only when every edge has answered, it was retired, and nobody is on it; that is asked again right before acting. When
-the edges or Kubernetes do not answer, nothing is done.
+Owns flags and the order of calls; what is to be done, and why, is `edge.commands.reap_rules`'s. It is meant for a
+CronJob: one run looks at everything once, and what a run could not do the next one does.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import ssl
-import sys
+import dataclasses
+import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from edge.commands.control_client import (
     FAILED,
     OK,
-    Answer,
     ControlClient,
     Failed,
     WrongUsage,
@@ -31,229 +25,169 @@ from edge.commands.control_client import (
     path,
     print_json,
 )
+from edge.commands.kubernetes import ACCOUNT, Changed, Cluster
 from edge.commands.parsers import new_command
-from edge.commands.terminal import duration, parse_duration
+from edge.commands.reap_rules import (
+    APP_LABEL,
+    Decision,
+    Deployment,
+    decide,
+    objects,
+    removal_patch,
+    scale_patch,
+    undo_patch,
+)
+from edge.commands.terminal import parse_duration
 
 if TYPE_CHECKING:
-    import httpx
-
     from edge.commands.parsers import Commands
 
-APP_LABEL, RELEASE_LABEL, INSTANCE_LABEL = "holdfast.dev/app", "holdfast.dev/release", "app.kubernetes.io/instance"
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-TIMEOUT_S = 20.0
-What = Literal["leave", "scale", "remove"]
-KINDS = (
-    "apis/apps/v1/namespaces/{namespace}/deployments",
-    "api/v1/namespaces/{namespace}/services",
-    "api/v1/namespaces/{namespace}/secrets",
-)
-"""What is deleted of a release; the Secrets are Helm's own records of it."""
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_EPILOG = f"""\
+It looks at the Deployments with the label {APP_LABEL}=APP (charts/release sets it), and asks the edge about their
+releases. One whose release is empty goes to zero replicas; with --remove it is deleted when its release has been empty
+for the grace time, with its Service and what else the chart made, and the edge forgets the release. Left alone:
+releases that have sessions, get some, or are not retired, and everything as long as one edge does not say what it
+holds. Deployments whose release the edge does not know go to zero after the grace time since they were made.
 
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A Deployment of a release. `created`: wall ms."""
-
-    name: str
-    sha: str
-    instance: str
-    replicas: int
-    created: int
-
-    @classmethod
-    def of(cls, deployment: Mapping[str, Any]) -> Workload:
-        meta = deployment["metadata"]
-        labels = meta["labels"]
-        created = datetime.fromisoformat(meta["creationTimestamp"].replace("Z", "+00:00"))
-        replicas = deployment["spec"].get("replicas", 1)
-        instance = labels.get(INSTANCE_LABEL, "")
-        return cls(meta["name"], labels[RELEASE_LABEL], instance, replicas, int(created.timestamp() * 1_000))
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """`reason`: for people."""
-
-    what: What
-    reason: str
-
-
-def decide(workload: Workload, table: Answer, now: int, grace_ms: int, *, remove: bool) -> Decision:
-    """What to do with a Deployment, `table` being what the edges say of the app's releases. `now`: wall ms."""
-    if not table["complete"]:
-        return Decision("leave", "not every edge has said how many sessions it has")
-    release = next((row for row in table["releases"] if row["sha"] == workload.sha), None)
-    if release is None:
-        # Installed a moment ago and not registered yet, or forgotten long since: its age tells them apart. Nothing can
-        # be sent to it either way, and what was registered before it was removed was empty then.
-        if now - workload.created < grace_ms:
-            return Decision("leave", "the edges do not know it, and it is younger than the grace time")
-        return _down(workload, "the edges do not know it", removable=remove)
-    if release["sessions"] != 0:
-        return Decision("leave", f"it has {release['sessions']} sessions")
-    if release["state"] != "empty":
-        return Decision("leave", f"it is {release['state']}, not retired and empty")
-    since = now - int(release["emptied_at"] or now)
-    reason = f"it has been empty for {duration(since)}"
-    return _down(workload, reason, removable=remove and since >= grace_ms)
-
-
-def _down(workload: Workload, reason: str, *, removable: bool) -> Decision:
-    if removable:
-        return Decision("remove", reason)
-    if workload.replicas:
-        return Decision("scale", reason)
-    return Decision("leave", f"{reason}, and has no pods")
-
-
-class Kubernetes:
-    """The few calls that are needed, with a service account's token. `Failed` when one is refused."""
-
-    def __init__(self, client: httpx.Client, namespace: str) -> None:
-        self._client = client
-        self.namespace = namespace
-
-    def workloads(self, app: str) -> Sequence[Workload]:
-        """Of all releases of `app`."""
-        found = self._call("GET", KINDS[0], {"labelSelector": f"{APP_LABEL}={app},{RELEASE_LABEL}"})
-        return [Workload.of(each) for each in found["items"]]
-
-    def scale_to_zero(self, workload: Workload) -> None:
-        self._call("PATCH", f"{KINDS[0]}/{workload.name}/scale", body={"spec": {"replicas": 0}})
-
-    def remove(self, workload: Workload) -> None:
-        """Everything of its Helm release. What is gone already is as good."""
-        if not workload.instance:
-            raise Failed(f"Deployment {workload.name} has no label {INSTANCE_LABEL}: nobody knows what else is of it")
-        for kind in KINDS:
-            label = f"owner=helm,name={workload.instance}" if kind == KINDS[2] else self._mine(workload)
-            self._call("DELETE", kind, {"labelSelector": label})
-
-    @staticmethod
-    def _mine(workload: Workload) -> str:
-        return f"{INSTANCE_LABEL}={workload.instance},{RELEASE_LABEL}={workload.sha}"
-
-    def _call(
-        self, method: str, where: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
-    ) -> Any:
-        import httpx
-
-        url = "/" + where.format(namespace=self.namespace)
-        headers = {"Content-Type": "application/merge-patch+json"} if body else {}
-        try:
-            answer = self._client.request(method, url, params=query, json=body, headers=headers)
-        except httpx.HTTPError as error:
-            raise Failed(f"Kubernetes does not answer: {error or type(error).__name__}") from None
-        if answer.status_code == 404 and method == "DELETE":
-            return {}
-        if answer.is_success:
-            return answer.json()
-        hint = "; does the service account's Role allow it?" if answer.status_code == 403 else ""
-        raise Failed(f"Kubernetes refused {method} {url}: {answer.status_code} {_said(answer)}{hint}")
-
-
-def _said(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:200]
-
-
-# -- the command
+Exit codes: 0 done, 1 something failed (the edge away: nothing was changed), 2 wrong usage.
+"""
 
 
 def add_commands(commands: Commands) -> None:
-    parser = new_command(
-        commands,
-        "reap",
-        "take down the pods of releases that are retired and empty (Kubernetes)",
-        "Scale Deployments of releases that are retired and have no sessions to zero, and with --remove delete what\n"
-        "their Helm releases made, once they have been empty for the grace time. Runs in the cluster, as a CronJob.",
-    )
-    parser.add_argument("--namespace", metavar="NAME", help="of the releases (default: the pod's own)")
-    parser.add_argument("--grace", metavar="TIME", default="1h", help="how long a release is kept empty (default: 1h)")
-    parser.add_argument("--remove", action="store_true", help="also delete releases, not only their pods")
+    """``reap``."""
+    parser = new_command(commands, "reap", "clean up behind empty releases in Kubernetes", epilog=_EPILOG)
+    parser.add_argument("--namespace", metavar="NS", help="namespace of the Deployments (default: the pod's own)")
+    parser.add_argument("--selector", metavar="LABELS", default="", help="only those that have these labels too")
+    parser.add_argument("--grace", metavar="TIME", default="1h", help="before something is removed (default: 1h)")
+    parser.add_argument("--remove", action="store_true", help="remove what has been empty for the grace time")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--kubernetes", metavar="URL", help="another API server than the pod's own")
+    parser.add_argument("--kubernetes", metavar="URL", help="Kubernetes API (default: of the cluster this runs in)")
     add_flags(parser)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=run)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Outcome:
+    """`result`: "kept", "done", "would be done", "changed meanwhile" or "failed"."""
+
+    decision: Decision
+    result: str
+
+    def line(self) -> str:
+        deployment = self.decision.deployment
+        about = f"{deployment.name} (release {deployment.release or '?'})"
+        result = "" if self.result in ("kept", "done") else f" [{self.result}]"
+        return f"{self.decision.action:<6} {about}: {self.decision.reason}{result}"
+
+    def view(self) -> Mapping[str, Any]:
+        deployment = self.decision.deployment
+        return {
+            "deployment": deployment.name,
+            "release": deployment.release,
+            "action": self.decision.action,
+            "reason": self.decision.reason,
+            "result": self.result,
+        }
 
 
 @guarded
-def _run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Look at everything once; returns the exit code."""
+    if not arguments.app:
+        raise WrongUsage("--app APP is needed")
+    namespace = _namespace(arguments.namespace)
     grace_ms = parse_duration(arguments.grace, "--grace")
-    with ControlClient.of(arguments) as edges, _kubernetes_client(arguments.kubernetes) as http:
-        kubernetes = Kubernetes(http, arguments.namespace or _own_namespace())
-        reports, failed = [], False
-        for workload in kubernetes.workloads(edges.app):
-            decision, problem = _see_to(workload, edges, kubernetes, grace_ms, arguments)
-            failed = failed or bool(problem)
-            reports.append(_report(workload, decision, problem))
+    with ControlClient.of(arguments) as edge, Cluster(arguments.kubernetes or "") as cluster:
+        reaper = _Reaper(edge, cluster, namespace, grace_ms, removal=arguments.remove)
+        outcomes = []
+        for decision in reaper.decisions(arguments.selector):
+            outcome = reaper.act(decision, dry=arguments.dry_run)
+            outcomes.append(outcome)
             if not arguments.json:
-                outcome = f"FAILED: {problem}" if problem else decision.reason
-                print(f"{decision.what:<7}{workload.name}  {workload.sha}  {outcome}", file=sys.stdout)
-        if arguments.json:
-            print_json({"dry_run": arguments.dry_run, "decisions": reports})
-    return FAILED if failed else OK
+                print(outcome.line(), flush=True)
+    if arguments.json:
+        print_json(
+            {"app": arguments.app, "dry_run": arguments.dry_run, "decisions": [outcome.view() for outcome in outcomes]}
+        )
+    elif not outcomes:
+        print(f"there are no Deployments with {APP_LABEL}={arguments.app} in {namespace}")
+    return FAILED if any(outcome.result == "failed" for outcome in outcomes) else OK
 
 
-def _report(workload: Workload, decision: Decision, problem: str) -> Mapping[str, Any]:
-    return {
-        "deployment": workload.name,
-        "sha": workload.sha,
-        "what": decision.what,
-        "reason": decision.reason,
-        "problem": problem,
-    }
-
-
-def _see_to(
-    workload: Workload, edges: ControlClient, kubernetes: Kubernetes, grace_ms: int, arguments: argparse.Namespace
-) -> tuple[Decision, str]:
-    """One Deployment: the edges are asked about it right before anything is done. One that fails stops no other."""
-    table = edges.get(path("apps", edges.app, "releases"))
-    decision = decide(workload, table, time.time_ns() // 1_000_000, grace_ms, remove=arguments.remove)
-    if decision.what == "leave" or arguments.dry_run:
-        return decision, ""
+def _namespace(given: str | None, account: Path = ACCOUNT) -> str:
     try:
-        if decision.what == "scale":
-            kubernetes.scale_to_zero(workload)
-            return decision, ""
-        if any(row["sha"] == workload.sha for row in table["releases"]):
-            # First: the edges refuse when anybody has come to it meanwhile, and then its pods stay.
-            edges.delete(path("apps", edges.app, "releases", workload.sha))
-        kubernetes.remove(workload)
-    except Failed as error:
-        return decision, str(error)
-    return decision, ""
-
-
-def _own_namespace() -> str:
-    try:
-        return (ACCOUNT / "namespace").read_text().strip()
+        namespace = given or (account / "namespace").read_text().strip()
     except OSError:
-        raise WrongUsage("--namespace is needed outside of a cluster") from None
+        raise WrongUsage("--namespace NS is needed outside of a pod") from None
+    if not _NAMESPACE.fullmatch(namespace):
+        raise WrongUsage(f"--namespace: {namespace!r} is no name of a namespace")
+    return namespace
 
 
-def _kubernetes_client(url: str | None) -> httpx.Client:
-    import httpx
+class _Reaper:
+    """One run."""
 
-    if url:
-        return httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    try:
-        token = (ACCOUNT / "token").read_text().strip()
-        trusted = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
-    except OSError:
-        token = ""
-    if not host or not token:
-        raise WrongUsage("this is no pod with a service account; run it in one, or say --kubernetes URL")
-    host = f"[{host}]" if ":" in host else host
-    return httpx.Client(
-        base_url=f"https://{host}:{port}",
-        headers={"Authorization": f"Bearer {token}"},
-        verify=trusted,
-        timeout=TIMEOUT_S,
-        trust_env=False,
-    )
+    def __init__(self, edge: ControlClient, cluster: Cluster, namespace: str, grace_ms: int, *, removal: bool) -> None:
+        self._edge = edge
+        self._cluster = cluster
+        self._namespace = namespace
+        self._grace_ms = grace_ms
+        self._removal = removal
+
+    def decisions(self, selector: str) -> list[Decision]:
+        """The edge is asked first: when it is away, nobody asks the cluster."""
+        table = self._table()
+        labels = f"{APP_LABEL}={self._edge.app}" + (f",{selector}" if selector else "")
+        found = [Deployment.of(thing) for thing in self._cluster.deployments(self._namespace, labels)]
+        return [self._decide(deployment, table) for deployment in sorted(found, key=lambda one: one.name)]
+
+    def act(self, decision: Decision, *, dry: bool) -> _Outcome:
+        """Do it. What fails is told, and the others go on."""
+        if decision.action == "keep":
+            return _Outcome(decision, "kept")
+        if dry:
+            return _Outcome(decision, "would be done")
+        try:
+            # Time has passed since the first question: the release may have been promoted.
+            decision = self._decide(decision.deployment, self._table())
+            match decision.action:
+                case "keep":
+                    return _Outcome(decision, "kept")
+                case "scale":
+                    self._cluster.patch(self._place(decision.deployment), scale_patch(decision.deployment))
+                case "remove":
+                    self._remove(decision.deployment)
+        except Changed:
+            reason = "somebody else has changed it just now; the next run looks again"
+            return _Outcome(dataclasses.replace(decision, reason=reason), "changed meanwhile")
+        except Failed as error:
+            result = "changed meanwhile" if error.status == 409 else "failed"
+            return _Outcome(dataclasses.replace(decision, reason=str(error)), result)
+        return _Outcome(decision, "done")
+
+    def _remove(self, deployment: Deployment) -> None:
+        """Pods and mark, the edge's entry, the objects: what dies in between is found by the next run."""
+        if not deployment.removing or deployment.replicas:
+            self._cluster.patch(self._place(deployment), removal_patch(deployment, _now_ms()))
+        try:
+            self._edge.delete(path("apps", self._edge.app, "releases", deployment.release))
+        except Failed as error:
+            if error.status != 404:
+                self._cluster.patch(self._place(deployment), undo_patch(deployment))
+                raise
+        for where in objects(deployment, self._namespace):
+            self._cluster.delete(where)
+
+    def _decide(self, deployment: Deployment, table: Mapping[str, Any]) -> Decision:
+        return decide(deployment, table, _now_ms(), grace_ms=self._grace_ms, removal=self._removal)
+
+    def _table(self) -> Mapping[str, Any]:
+        return self._edge.get(path("apps", self._edge.app, "releases"))
+
+    def _place(self, deployment: Deployment) -> str:
+        return f"/apis/apps/v1/namespaces/{self._namespace}/deployments/{deployment.name}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -70,7 +70,7 @@ def release_text(release: Answer, palette: Palette, now: int) -> str:
         "sessions": "unknown: an edge did not answer in time" if sessions is None else str(sessions),
         "cohorts": printable(", ".join(release["cohorts"])),
         "added": "configured" if release["added_at"] is None else f"{duration(max(0, now - release['added_at']))} ago",
-        "health": _health(release["health"], palette),
+        "health": "" if release["added_at"] is None else _health(release["health"], palette),
         "empty for": duration(max(0, now - release["emptied_at"])) if release["emptied_at"] else "",
     }
     width = max(map(len, lines))

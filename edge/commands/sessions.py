@@ -145,7 +145,7 @@ def _present(row: Answer | None, release: Answer | None, palette: Palette, now: 
         return f"{text}, to which it is pinned (holdfast release pin SESSION --none ends that)."
     if release is None:
         return f"{text}, which is not in the table any more; its next event goes elsewhere."
-    cohorts = f", which is meant for {printable(', '.join(release['cohorts']))}" if release["cohorts"] else ""
+    cohorts = f"; meant for {printable(', '.join(release['cohorts']))}" if release["cohorts"] else ""
     return f"{text} ({release['state']}, {release['share']:g}% of the sessions{cohorts})."
 
 

@@ -89,7 +89,7 @@ def width(text: str) -> int:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], palette: Palette, right: str = "") -> str:
     """Rows in columns, two spaces between them. `right`: heads of the columns that are numbers, by commas."""
-    ends = frozenset(right.split(","))
+    ends = frozenset(right.split(",")) - {""}
     columns = list(zip(heads, *rows, strict=True))
     widths = [max(map(width, column)) for column in columns]
     lines = []

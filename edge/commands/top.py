@@ -108,7 +108,7 @@ class _Look:
 def _summary(found: Figures, palette: Palette) -> str:
     missing = f", {palette.bad(f'{found.workers_missing} silent')}" if found.workers_missing else ""
     parts = [
-        f"{found.connections:,} connections",
+        f"{found.connections:,} connection{'' if found.connections == 1 else 's'}",
         f"{found.whole.events_per_s:,.1f} events/s",
         f"p99 {_p99(found.whole)}",
         _errors(found.whole, palette) + " errors/s",

@@ -111,7 +111,20 @@ RELEASE_SCHEMAS: Mapping[str, Schema] = {
             "reason": TEXT,
         },
     ),
-    "Shadow": object_of("Who is shown how many percent of the sessions.", {"sha": TEXT, "share": NUMBER}),
+    "Shadow": object_of(
+        "Who is shown how many percent of the sessions, and how its answers compare with the live release's, in events "
+        "since it was set: seen ones are same, different, failed (no answer that holds) or dropped (no room).",
+        {
+            "sha": TEXT,
+            "share": NUMBER,
+            "seen": WHOLE,
+            "same": WHOLE,
+            "different": WHOLE,
+            "failed": WHOLE,
+            "dropped": WHOLE,
+            "differences": array(object_of("", {"session": TEXT, "event": TEXT, "live": TEXT, "shadow": TEXT})),
+        },
+    ),
     "Releases": object_of(
         "All releases of an app. `version` rises with each change. Not `complete`: an edge did not say how many "
         "sessions it has in time.",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge.backend.shadow import COUNTS, ShadowFigures
 from edge.model.release import Canary, ReleaseCounts, ReleaseEntry, ReleaseTable, Retirement, Shadow
 
 
-def table_view(app: str, table: ReleaseTable, counts: ReleaseCounts) -> dict[str, Any]:
+def table_view(app: str, table: ReleaseTable, counts: ReleaseCounts, figures: ShadowFigures | None) -> dict[str, Any]:
     """All releases, oldest first."""
     shas = sorted(table.entries, key=lambda sha: (table.entries[sha].added_at, sha))
     return {
@@ -17,7 +18,7 @@ def table_view(app: str, table: ReleaseTable, counts: ReleaseCounts) -> dict[str
         "complete": counts.complete,
         "releases": [release_view(table, sha, counts) for sha in shas],
         "canary": None if table.canary is None else _canary_view(table.canary),
-        "shadow": None if table.shadow is None else _shadow_view(table.shadow),
+        "shadow": None if table.shadow is None else _shadow_view(table.shadow, figures or ShadowFigures()),
     }
 
 
@@ -77,5 +78,8 @@ def _canary_view(canary: Canary) -> dict[str, Any]:
     }
 
 
-def _shadow_view(shadow: Shadow) -> dict[str, Any]:
-    return {"sha": shadow.sha, "share": shadow.share}
+def _shadow_view(shadow: Shadow, figures: ShadowFigures) -> dict[str, Any]:
+    names = ("session", "event", "live", "shadow")
+    differences = [dict(zip(names, each, strict=True)) for each in figures.differences]
+    counts = {name: getattr(figures, name) for name in COUNTS}
+    return {"sha": shadow.sha, "share": shadow.share, **counts, "differences": differences}

@@ -122,4 +122,6 @@ async def _one(context: Context, app: str, sha: str, table: ReleaseTable) -> Res
 
 
 async def _whole(context: Context, app: str, table: ReleaseTable) -> Response:
-    return answer(table_view(app, table, await context.operations.release_counts(app)))
+    operations = context.operations
+    figures = None if table.shadow is None else await operations.shadow_figures(app)
+    return answer(table_view(app, table, await operations.release_counts(app), figures))

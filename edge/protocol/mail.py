@@ -110,6 +110,23 @@ class FiguresGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowAsked:
+    """How do the answers of the shadow of `app` compare? Answered with `ShadowGiven`."""
+
+    number: int
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowGiven:
+    """Events seen, same, different, failed, dropped; the newest differences."""
+
+    number: int
+    counts: Sequence[int]
+    differences: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiversAsked:
     """How many of your GRIP clients would be handed each of these items? Of each: its channel, and the kinds of
     members it has formats for. Answered with `Receivers`."""
@@ -169,6 +186,8 @@ Letter = (
     | ReleasesChanged
     | FiguresAsked
     | FiguresGiven
+    | ShadowAsked
+    | ShadowGiven
     | SessionsAsked
     | SessionsCounted
     | RowsAsked
@@ -224,6 +243,11 @@ def encode_letter(letter: Letter) -> bytes:
             body = {"t": "figures?", "n": number, "app": app, "sha": sha}
         case FiguresGiven(number, answered, failed, took):
             body = {"t": "figures", "n": number, "answered": answered, "failed": failed, "took": list(took)}
+        case ShadowAsked(number, app):
+            body = {"t": "shadow?", "n": number, "app": app}
+        case ShadowGiven(number, shadow_counts, differences):
+            told = [list(each) for each in differences]
+            body = {"t": "shadow", "n": number, "counts": list(shadow_counts), "differences": told}
         case ReceiversAsked(number, items):
             body = {"t": "receivers?", "n": number, "items": [[channel, list(kinds)] for channel, kinds in items]}
         case Receivers(number, counts):
@@ -273,6 +297,10 @@ def decode_letter(body: bytes) -> Letter:
                 return FiguresAsked(number, app, sha)
             case {"t": "figures", "n": int(number), "answered": int(good), "failed": int(bad), "took": list(took)}:
                 return FiguresGiven(number, good, bad, [int(each) for each in took])
+            case {"t": "shadow?", "n": int(number), "app": str(app)}:
+                return ShadowAsked(number, app)
+            case {"t": "shadow", "n": int(number), "counts": list(counts), "differences": list(told)}:
+                return ShadowGiven(number, [int(each) for each in counts], [tuple(map(str, each)) for each in told])
             case {"t": "receivers?", "n": int(number), "items": list(items)}:
                 return ReceiversAsked(number, [(str(channel), tuple(kinds)) for channel, kinds in items])
             case {"t": "receivers", "n": int(number), "counts": list(counts)}:

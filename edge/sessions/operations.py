@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from edge.backend.shadow import ShadowFigures
 from edge.config import RouteSettings
 from edge.errors import NotFound, SessionGone
 from edge.model.canary import Figures
@@ -124,6 +125,9 @@ class LocalOperations(ReleaseDesk):
 
     async def release_figures(self, app: str, sha: str) -> tuple[Mapping[str, Figures], bool]:
         return await self._services.post.release_figures(app, sha)
+
+    async def shadow_figures(self, app: str) -> ShadowFigures:
+        return await self._services.post.shadow_figures(app)
 
     async def _releases_changed(self, app: str, stored: StoredTable) -> None:
         self._services.releases.update(app, stored)

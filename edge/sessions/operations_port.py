@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from edge.backend.shadow import ShadowFigures
 from edge.model.release import ReleaseCounts, ReleaseTable
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.grip.items import Item
@@ -61,6 +62,10 @@ class ReleaseOperations(Protocol):
 
     async def release_counts(self, app: str) -> ReleaseCounts:
         """Sessions per release over all live edges."""
+        ...
+
+    async def shadow_figures(self, app: str) -> ShadowFigures:
+        """How the answers of the shadow compare, over all live edges."""
         ...
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future, get_running_loop
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
+from edge.backend.shadow import COUNTS, ShadowFigures
 from edge.errors import Conflict, HoldfastError, NotConfirmed, SessionGone, StoreError, VaultError, WireError
 from edge.model.canary import Figures
 from edge.model.release import ReleaseCounts
@@ -36,6 +37,8 @@ from edge.protocol.mail import (
     SealedOrder,
     SessionsAsked,
     SessionsCounted,
+    ShadowAsked,
+    ShadowGiven,
     decode_letter,
     encode_letter,
 )
@@ -111,6 +114,7 @@ class Post:
         self._polls: dict[int, _Poll] = {}
         self.routes: Callable[[str], Sequence[str]] = lambda app: ()
         """Names of an app's routes."""
+        self.shadow: Callable[[str], ShadowFigures] = lambda app: ShadowFigures()
         self._receipts: OrderedDict[tuple[str, int], Receipt | None] = OrderedDict()
         self.releases_changed: Callable[[str], None] = lambda app: None
         self.receivers: Callable[[str, Sequence[str]], int] = lambda channel, kinds: 0
@@ -234,6 +238,18 @@ class Post:
                 figures[edge] = Figures(answer.answered, answer.failed, answer.took)
         return figures, complete
 
+    async def shadow_figures(self, app: str) -> ShadowFigures:
+        """How the answers of the app's shadow compare, over all live edges that answer."""
+        answers, _ = await self._ask_all(lambda number: ShadowAsked(number, app))
+        total = ShadowFigures()
+        total.add(self.shadow(app))
+        for answer in answers.values():
+            if isinstance(answer, ShadowGiven) and len(answer.counts) == len(COUNTS):
+                seen, same, different, failed, dropped = answer.counts
+                told = deque((a, b, c, d) for a, b, c, d in answer.differences)
+                total.add(ShadowFigures(seen, same, different, failed, dropped, told))
+        return total
+
     def _sessions_here(self, app: str) -> Mapping[str, int]:
         sessions = (s.model.release for s in self.services.registry if s.route.app == app)
         links = (link.ledger.base.release for link in self.house if link.handle.settings.app == app)
@@ -342,6 +358,12 @@ class Post:
             case FiguresAsked(number, app, sha):
                 mine = self._figures_here(app, sha)
                 self._mail(sender, encode_letter(FiguresGiven(number, mine.answered, mine.failed, mine.took)))
+            case ShadowAsked(number, app):
+                mine_of_it = self.shadow(app)
+                counts = [getattr(mine_of_it, name) for name in COUNTS]
+                self._mail(sender, encode_letter(ShadowGiven(number, counts, list(mine_of_it.differences))))
+            case ShadowGiven(number):
+                self._answered(sender, number, letter)
             case SessionsCounted(number) | FiguresGiven(number):
                 self._answered(sender, number, letter)
             case ReceiversAsked(number, items):

@@ -1,138 +1,242 @@
-"""charts/release: one Helm release per SHA, its hooks are commands that there are, and a reaper of its own."""
+"""charts/release: whatever the values are, what it renders is valid, and what cannot work is refused with a reason."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from edge.cli import _parser
+from edge.commands.reap_rules import Deployment, objects
 from tests.support.helm import HelmRefused, kinds, lint, named, notes, template, validate
 
 pytestmark = pytest.mark.chart
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "release"
+SHA = "3f2a1c0"
 BASE: dict[str, Any] = {
     "app": "chat",
-    "sha": "3f2a1c0",
+    "sha": SHA,
     "image": {"repository": "registry.example/chat"},
-    "edge": {"control": "http://edge-control:5561", "existingSecret": "edge-secrets"},
+    "edge": {"control": "http://holdfast-control:5561", "existingSecret": "holdfast-control"},
 }
-REAPER = {key: BASE[key] for key in ("app", "edge")} | {"mode": "reaper"}
+OPEN = BASE | {"edge": {"control": "http://holdfast-control:5561"}}
+REAPER: dict[str, Any] = {"mode": "reaper", "app": "chat", "edge": BASE["edge"]}
+PEER = {"namespaceSelector": {"matchLabels": {"name": "edge"}}}
+
 MATRIX: dict[str, dict[str, Any]] = {
-    "the least": BASE,
-    "a whole SHA": BASE | {"sha": "3f2a1c0" + "0" * 33},
-    "a tag": BASE | {"sha": "v1.2.3-rc.1"},
-    "cohorts and a health path": BASE | {"hooks": {"health": "/up", "cohorts": ["header:X-Beta=1", "user:ann,bob"]}},
-    "a slow goodbye": BASE | {"hooks": {"retire": {"how": "over", "time": "30m", "wait": "45m"}}},
-    "an idle goodbye": BASE | {"hooks": {"retire": {"how": "when-idle", "time": "60s"}}},
-    "KEDA": BASE | {"keda": {"enabled": True, "prometheus": "http://prometheus:9090"}},
-    "an autoscaler": BASE | {"hpa": {"enabled": True, "minReplicas": 0}},
-    "no hooks": BASE | {"hooks": {"enabled": False}},
-    "all of the pod": BASE
+    "a release": BASE,
+    "no token": OPEN,
+    "a whole SHA": BASE | {"sha": "3f2a1c0d9e8b7a6f5e4d3c2b1a0f9e8d7c6b5a49"},
+    "a SHA of digits": BASE | {"sha": 1234567},
+    "a tag": BASE | {"sha": "v1.2.3-rc_1"},
+    "KEDA": BASE | {"keda": {"enabled": True}},
+    "KEDA without a token": OPEN | {"keda": {"enabled": True}},
+    "KEDA and Prometheus": BASE
+    | {"keda": {"enabled": True, "trigger": "prometheus", "prometheus": {"serverAddress": "http://prometheus:9090"}}},
+    "an HPA": BASE | {"hpa": {"enabled": True, "minReplicas": 0}},
+    "closed networks": BASE | {"networkPolicy": {"enabled": True, "from": [PEER]}},
+    "nothing optional": OPEN
+    | {"podDisruptionBudget": {"enabled": False}}
+    | {f"{kind}Probe": {"enabled": False} for kind in ("liveness", "readiness", "startup")},
+    "everything of the pod": BASE
     | {
-        "image": {"repository": "r", "tag": "latest", "pullPolicy": "Always"},
+        "image": {"repository": "registry.example/chat", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "pull"}],
-        "command": ["uvicorn"],
-        "args": ["app:app"],
-        "port": 9000,
-        "path": "/events",
+        "command": ["gunicorn"],
+        "args": ["chat:app"],
         "env": [{"name": "A", "value": "b"}],
-        "envFrom": [{"secretRef": {"name": "s"}}],
-        "probe": {"path": "/healthz"},
-        "networkPolicy": {"enabled": True},
-        "podDisruptionBudget": {"enabled": False},
+        "envFrom": [{"secretRef": {"name": "chat"}}],
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "chat"},
+        "nodeSelector": {"pool": "chat"},
+        "tolerations": [{"key": "chat", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"},
+        ],
+        "serviceAccountName": "chat",
+        "register": {"cohorts": ["header:X-Beta=1", "user:ann"]},
+        "retire": {"how": "now", "for": ""},
     },
     "a reaper": REAPER,
-    "a reaper that removes": REAPER | {"reaper": {"remove": True, "grace": "2h", "dryRun": True}},
+    "a reaper that removes": REAPER | {"reaper": {"remove": True}},
+    "a reaper that only says": REAPER | {"reaper": {"dryRun": True}},
 }
-NAME = "chat-3f2a1c0"
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
 def test_what_is_rendered_is_valid(values: dict[str, Any]) -> None:
     lint(CHART, values)
-    objects = template(CHART, values, name=NAME)
-    validate(objects)
-    assert objects
-
-
-def commands(values: dict[str, Any]) -> dict[str, list[str]]:
-    """What the Jobs and the CronJob run, by name."""
-    pods = {}
-    for each in template(CHART, values, name=NAME):
-        if each["kind"] in ("Job", "CronJob"):
-            spec = each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each["spec"]
-            pods[each["metadata"]["name"]] = spec["template"]["spec"]["containers"][0]["args"]
-    return pods
+    found = template(CHART, values)
+    validate(found)
+    names = [(each["kind"], each["metadata"]["name"]) for each in found]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
-def test_every_command_is_one_that_the_command_line_knows(values: dict[str, Any]) -> None:
-    for arguments in commands(values).values():
-        assert _parser().parse_args(arguments).run
+def test_pods_are_restricted(values: dict[str, Any]) -> None:
+    for pod in pods(template(CHART, values)):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
 
 
-def test_hooks_register_retire_and_remove_the_release() -> None:
-    found = commands(MATRIX["cohorts and a health path"])
-    url = f"http://{NAME}.default:8000"
-    assert found[f"{NAME}-register"] == [
-        "release", "add", "3f2a1c0", "--app", "chat", "--url", url, "--checks", "3", "--wait", "5m",
-        "--health", "/up", "--cohort", "header:X-Beta=1", "--cohort", "user:ann,bob",
-    ]  # fmt: skip
-    assert commands(MATRIX["a slow goodbye"])[f"{NAME}-retire"] == [
-        "release", "retire", "3f2a1c0", "--app", "chat", "--over", "30m", "--wait", "45m",
-    ]  # fmt: skip
-    hooks = {o["metadata"]["name"]: o["metadata"].get("annotations", {}) for o in template(CHART, BASE, name=NAME)}
-    assert hooks[f"{NAME}-register"]["helm.sh/hook"] == "post-install,post-upgrade,post-rollback"
-    assert hooks[f"{NAME}-retire"]["helm.sh/hook"] == hooks[f"{NAME}-remove"]["helm.sh/hook"] == "pre-delete"
-    assert hooks[f"{NAME}-retire"]["helm.sh/hook-weight"] < hooks[f"{NAME}-remove"]["helm.sh/hook-weight"]
+def pods(found: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for each in found:
+        if each["kind"] in ("Deployment", "Job"):
+            yield each["spec"]["template"]["spec"]
+        if each["kind"] == "CronJob":
+            yield each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
-def test_the_reaper_may_do_no_more_than_it_needs() -> None:
-    def rules(values: dict[str, Any]) -> set[tuple[str, str]]:
-        role = named(template(CHART, values), "Role")
-        return {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"app": ""}, "app is required"),
+        ({"app": "a/b"}, "cannot be a label"),
+        ({"sha": ""}, "sha is required"),
+        ({"sha": "-x"}, "no git SHA and no tag"),
+        ({"sha": "a" * 64}, "no git SHA and no tag"),
+        ({"sha": 1.5}, "--set-string sha="),
+        ({"image": {}}, "image.repository is required"),
+        ({"edge": {}}, "edge.control is required"),
+        ({"edge": {"control": "holdfast:5561"}}, "http://HOST:PORT is needed"),
+        ({"edge": {"control": "http://a:b@holdfast:5561"}}, "edge.existingSecret"),
+        ({"keda": {"enabled": True}, "hpa": {"enabled": True}}, "one of them only"),
+        ({"keda": {"enabled": True, "trigger": "prometheus"}}, "keda.prometheus.serverAddress is required"),
+        ({"networkPolicy": {"enabled": True}}, "networkPolicy.from is required"),
+        ({"retire": {"how": "over", "for": ""}}, "retire.for is required"),
+        ({"retire": {"how": "soon"}}, "retire"),
+        ({"replica": 3}, "replica"),
+        ({"port": 0}, "port"),
+        ({"runAsUser": 0}, "runAsUser"),
+        ({"reaper": {"grace": "soon"}}, "grace"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_reason(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(HelmRefused, match=re.escape(reason)):
+        template(CHART, BASE | changes)
 
-    assert rules(REAPER) == {("deployments", "list"), ("deployments/scale", "patch")}
-    removing = rules(MATRIX["a reaper that removes"])
-    assert {verb for resource, verb in removing if resource == "secrets"} == {"deletecollection"}
+
+@pytest.mark.parametrize("name", ["app.x", "3f2a1c0", "a" * 53])
+def test_a_name_that_no_service_can_have_is_refused(name: str) -> None:
+    with pytest.raises(HelmRefused, match="the Helm release's name"):
+        template(CHART, BASE, name=name)
+
+
+@pytest.mark.parametrize(("given", "sha"), [(1234567, "1234567"), ("0123456", "0123456"), ("1e23456", "1e23456")])
+def test_a_sha_keeps_its_digits(given: object, sha: str) -> None:
+    deployment = named(template(CHART, BASE | {"sha": given}), "Deployment")
+    assert deployment["metadata"]["labels"]["holdfast.dev/release"] == sha
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == f"registry.example/chat:{sha}"
+
+
+def test_no_object_of_a_release_is_left_by_the_reaper() -> None:
+    values = BASE | {"keda": {"enabled": True}, "networkPolicy": {"enabled": True, "from": [PEER]}}
+    found = [one for one in template(CHART, values, name="app-1") if one["kind"] != "Job"]
+    found += [one for one in template(CHART, BASE | {"hpa": {"enabled": True}}, name="app-1") if one["kind"] != "Job"]
+    ours = {f"{one['apiVersion']} {one['kind'].lower()}" for one in found}
+    assert {one["metadata"]["name"] for one in found} == {"app-1"}
+    deployment = Deployment.of(_as_made(next(one for one in found if one["kind"] == "Deployment")))
+    reaped = {_kind(path) for path in objects(deployment, "default") if "/secrets/" not in path}
+    assert reaped == ours
+
+
+def _as_made(thing: dict[str, Any]) -> dict[str, Any]:
+    """As the cluster has it, once Helm has made it."""
+    metadata = thing["metadata"] | {"creationTimestamp": "2026-11-20T10:00:00Z", "resourceVersion": "1"}
+    metadata["annotations"] = metadata["annotations"] | {"meta.helm.sh/release-name": "app-1"}
+    return thing | {"metadata": metadata}
+
+
+def _kind(path: str) -> str:
+    parts = path.split("/")
+    version = "/".join(parts[2 : parts.index("namespaces")])
+    return f"{version} {parts[-2].removesuffix('s') if parts[-2] != 'networkpolicies' else 'networkpolicy'}"
+
+
+def test_the_reaper_may_do_what_its_values_say_and_no_more() -> None:
+    def role(**reaper: bool) -> dict[str, list[str]]:
+        rules = named(template(CHART, REAPER | {"reaper": reaper}), "Role")["rules"]
+        return {resource: rule["verbs"] for rule in rules for resource in rule["resources"]}
+
+    assert role() == {"deployments": ["list", "patch"]}
+    assert role(dryRun=True) == {"deployments": ["list"]}
+    removing = role(remove=True)
+    assert removing.pop("deployments") == ["list", "patch", "delete"]
+    assert set(removing) == {
+        "services", "secrets", "poddisruptionbudgets", "networkpolicies", "horizontalpodautoscalers",
+        "scaledobjects", "triggerauthentications",
+    }  # fmt: skip
+    assert all(verbs == ["delete"] for verbs in removing.values())
+
+
+def test_a_reaper_is_all_that_mode_reaper_makes() -> None:
     assert kinds(template(CHART, REAPER)) == ["CronJob", "Role", "RoleBinding", "ServiceAccount"]
+    assert "CronJob" not in kinds(template(CHART, BASE))
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no app": ({"app": ""}, "app is missing"),
-    "no SHA": ({"sha": ""}, "sha is missing"),
-    "a SHA that is none": ({"sha": "-3f2"}, "sha"),
-    "a SHA that YAML made a number of": ({"sha": 1234567}, "sha"),
-    "a SHA with a slash": ({"sha": "feature/x"}, "sha"),
-    "no image": ({"image": {"repository": ""}}, "image.repository is missing"),
-    "no edge": ({"edge": {"existingSecret": "s"}}, "edge.control is missing"),
-    "an edge that is no URL": ({"edge": {"control": "edge:5561", "existingSecret": "s"}}, "control"),
-    "no token": ({"edge": {"control": "http://e"}}, "edge.existingSecret is missing"),
-    "two scalers": (
-        {"keda": {"enabled": True, "prometheus": "http://p"}, "hpa": {"enabled": True}},
-        "keda and hpa exclude each other",
-    ),
-    "KEDA without figures": ({"keda": {"enabled": True}}, "needs keda.prometheus"),
-    "a way without a time": ({"hooks": {"retire": {"how": "over"}}}, "hooks.retire.time is missing"),
-    "a time without a way": ({"hooks": {"retire": {"time": "5m"}}}, "is not for the way now"),
-    "a rule that is none": ({"hooks": {"cohorts": ["beta"]}}, "cohorts"),
-    "a word nobody knows": ({"shaa": "3f2a1c0"}, "shaa"),
-}
+def test_the_pods_that_ask_the_edge_carry_the_label_its_network_policy_wants() -> None:
+    asking = [one["spec"]["template"] for one in template(CHART, BASE) if one["kind"] == "Job"]
+    asking.append(named(template(CHART, REAPER), "CronJob")["spec"]["jobTemplate"]["spec"]["template"])
+    assert len(asking) == 3
+    assert {pod["metadata"]["labels"]["holdfast.dev/control"] for pod in asking} == {"edge"}
 
 
-@pytest.mark.parametrize(("values", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_work_is_refused_with_a_reason(values: dict[str, Any], reason: str) -> None:
-    with pytest.raises(HelmRefused) as refused:
-        template(CHART, BASE | values)
-    assert re.search(reason, str(refused.value)), str(refused.value)
+def test_the_commands_of_hooks_and_reaper_exist() -> None:
+    found = template(CHART, BASE | {"register": {"cohorts": ["user:ann"]}})
+    register = named(found, "Job", "x-register")["spec"]["template"]["spec"]["containers"][0]
+    added = _parser().parse_args(["release", *register["args"][3:]])
+    assert (added.sha, added.app, added.cohort) == (SHA, "chat", ["user:ann"])
+    assert added.url == "http://x.default.svc:8000"
+    retire = named(found, "Job", "x-retire")["spec"]["template"]["spec"]["containers"][0]
+    _, sha, app, wait, *how = retire["args"]
+    retired = _parser().parse_args(["release", "retire", sha, "--app", app, *how, "--wait", wait])
+    assert (retired.sha, retired.when_idle, retired.wait) == (SHA, "60s", "240s")
+    cron = named(template(CHART, MATRIX["a reaper that removes"]), "CronJob")
+    reaper = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert reaper["command"] == ["python3", "-m", "edge", "reap"]
+    reaped = _parser().parse_args(["reap", *reaper["args"]])
+    assert (reaped.app, reaped.namespace, reaped.remove, reaped.dry_run) == ("chat", "default", True, False)
 
 
-def test_who_installs_it_is_told_how_to_promote_and_to_go_back() -> None:
+def test_an_autoscaler_owns_the_replicas() -> None:
+    assert named(template(CHART, BASE), "Deployment")["spec"]["replicas"] == 2
+    for scaler in ("keda", "hpa"):
+        assert "replicas" not in named(template(CHART, BASE | {scaler: {"enabled": True}}), "Deployment")["spec"]
+
+
+def test_keda_keeps_a_pod_for_a_release_with_a_weight_and_scales_by_sessions() -> None:
+    scaled = named(template(CHART, BASE | {"keda": {"enabled": True}}), "ScaledObject")["spec"]
+    assert scaled["minReplicaCount"] == 0
+    assert [trigger["metadata"]["valueLocation"] for trigger in scaled["triggers"]] == ["sessions", "weight"]
+    url = f"http://holdfast-control:5561/v1/apps/chat/releases/{SHA}"
+    assert {trigger["metadata"]["url"] for trigger in scaled["triggers"]} == {url}
+
+
+def test_notes_say_how_to_deploy() -> None:
     said = notes(CHART, BASE)
-    assert "holdfast release promote 3f2a1c0 --app chat" in said
+    assert f"holdfast release promote {SHA} --app chat" in said
     assert "holdfast release rollback --app chat" in said
-    assert "lose their pods" in notes(CHART, REAPER)
+    assert "empty ones go to zero pods" in notes(CHART, REAPER)
+
+
+def test_the_readme_names_every_value() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    readme = (CHART / "README.md").read_text()
+    assert set(schema["properties"]) == {*values, "global"}
+    for name, value in values.items():
+        nested = isinstance(value, dict) and name not in ("resources", "hookResources")
+        wanted = [f"`{name}.{key}`" for key in value] if nested and value else [f"`{name}`"]
+        assert [row for row in wanted if row not in readme] == []

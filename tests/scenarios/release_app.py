@@ -15,6 +15,8 @@ from backend_sdk import App, Message, Session
 NAME = os.environ.get("BACKEND_NAME", "backend")
 SLOW_S = float(os.environ.get("BACKEND_SLOW_S", "0"))
 FAILS = "BACKEND_FAILS" in os.environ
+SAYS = os.environ.get("BACKEND_SAYS", "")
+"""Instead of its release, so that a shadow can answer the same."""
 OTHER = "BACKEND_OTHER" in os.environ
 HEALTHY_AFTER = int(os.environ.get("BACKEND_HEALTHY_AFTER", "0"))
 
@@ -27,7 +29,7 @@ async def answer(session: Session, event: Message) -> None:
     match event.text.split():
         case ["pin", release]:
             session.pin(release)
-    session.send(f"{event.text} {session.release}" + ("?" if OTHER else ""))
+    session.send(f"{event.text} {SAYS or session.release}" + ("?" if OTHER else ""))
 
 
 class Release:

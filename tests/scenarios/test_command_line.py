@@ -280,7 +280,7 @@ async def test_top_shows_rates_once_as_json_and_until_it_is_interrupted(tmp_path
     async with place(tmp_path) as here, connect(here.edge.url()) as client:
         await client.expect(1)
         once = await here.run("top", "--once", "--interval", "200ms")
-        assert "1 connections" in once.out
+        assert "1 connection " in once.out
         assert OLD in once.out
         assert "\x1b" not in once.out
         line = (await here.run("top", "--once", "--interval", "200ms", "--json")).json

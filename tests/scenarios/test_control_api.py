@@ -144,7 +144,7 @@ async def test_a_session_on_the_other_worker_is_acted_on_seen_and_ended(tmp_path
             acted = await ask(edge, "POST", f"/v1/sessions/{guest.session}/actions", json={"actions": []})
             assert acted.status_code == 410
         assert (await ask(edge, "GET", "/v1/sessions/never-was-one")).status_code == 404
-        assert (await ask(edge, "GET", "/v1/sessions?user=ann")).json() == {"sessions": []}
+        assert (await ask(edge, "GET", "/v1/sessions?user=ann")).json() == {"sessions": [], "complete": True}
 
 
 async def test_an_order_that_breaks_a_limit_is_refused_and_nothing_of_it_is_done(tmp_path: Path) -> None:

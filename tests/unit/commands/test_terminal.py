@@ -61,6 +61,7 @@ def test_columns_are_as_wide_as_what_is_seen() -> None:
     assert width("e\u0301") == 1
     shown = table(["name", "n"], [["a", "1"], ["日本", "100"]], Palette(), right="n")
     assert shown.splitlines() == ["name    n", "a       1", "日本  100"]
+    assert table(["", "x"], [["▶", "1"], ["", "2"]], Palette()).splitlines() == ["   x", "▶  1", "   2"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_table_of_releases() -> None:
 
 def test_one_release_says_what_its_health_check_said() -> None:
     health = {"path": "/healthz", "passed": 0, "needed": 3, "error": "GET /healthz was answered 500"}
-    text = release_text({**RELEASE, "state": "warming", "health": health}, PLAIN, NOW)
+    text = release_text({**RELEASE, "state": "warming", "health": health, "added_at": NOW}, PLAIN, NOW)
     assert "warming 0/3" in text
     assert "GET /healthz, 0 of 3 checks passed; GET /healthz was answered 500" in text
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from edge.backend.shadow import ShadowFigures
 from edge.clock import ManualClock
 from edge.config import PublisherSettings, RouteSettings, Secret
 from edge.control.app import control_app
@@ -157,6 +158,9 @@ class MemoryEdge:
 
     async def release_counts(self, app: str) -> ReleaseCounts:
         return self.counts
+
+    async def shadow_figures(self, app: str) -> ShadowFigures:
+        return ShadowFigures(4, 3, 1)
 
     def drain(self) -> None:
         self.drained += 1
