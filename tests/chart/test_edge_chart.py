@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from edge.config.loader import load
 from edge.model.drain import plan_for
 from edge.telemetry.metrics import PROCESS_SPECS, ROUTE_SPECS
 from tests.support.helm import HelmRefused, kinds, lint, named, notes, template, validate
+from tests.support.processes import Backend, Edge
 
 pytestmark = pytest.mark.chart
 
@@ -260,6 +263,52 @@ def test_a_test_pod_connects_and_publishes_and_may_reach_the_control_port() -> N
     assert pod["metadata"]["labels"]["holdfast.dev/control"] == "x"
     compile(named(objects, "ConfigMap", "x-test")["data"]["connect.py"], "connect.py", "exec")
     assert "NetworkPolicy" in kinds(objects)
+
+
+def test_every_value_is_described_and_in_the_readme() -> None:
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| `(.*?)` \| ", (CHART / "README.md").read_text(), re.MULTILINE))
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    found: dict[str, str] = {}
+
+    def walk(part: dict[str, Any], value: dict[str, Any], path: str = "") -> None:
+        assert part["additionalProperties"] is False, path
+        assert set(value) | {"global"} == set(part["properties"]) | {"global"}, path
+        for name, inner in part["properties"].items():
+            assert inner["description"], path + name
+            if inner.get("properties"):
+                walk(inner, value[name], f"{path}{name}.")
+            elif name != "global":
+                found[path + name] = json.dumps(value[name])
+
+    walk(schema, values)
+    assert rows == found
+
+
+async def test_the_test_of_an_installation_passes_at_an_edge_that_works(tmp_path: Path) -> None:
+    origins = ["https://*.chat.example"]
+    script = tmp_path / "connect.py"
+    objects = template(CHART, BASE | {"routes": [ROUTE | {"origins": origins}]})
+    script.write_text(named(objects, "ConfigMap", "x-test")["data"]["connect.py"])
+    (container,) = named(objects, "Pod")["spec"]["containers"]
+    environment = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    async with (
+        Backend(tmp_path, "tests.scenarios.backends:pinning", environment={"BACKEND_NAME": "a"}) as backend,
+        Edge(
+            tmp_path,
+            routes=[{"backend": backend.url, "host": "chat.example", "origins": origins}],
+            edge={"control_tokens": [TOKEN]},
+        ) as edge,
+    ):
+        running = await asyncio.create_subprocess_exec(
+            sys.executable, str(script), edge.url(), edge.control_url, "helm-test",
+            env={**os.environ, **environment, "HOLDFAST_TOKEN": TOKEN},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await running.communicate()
+    assert running.returncode == 0, said.decode()
+    assert b"published to helm-test" in said
 
 
 def test_who_installs_it_is_told_what_to_do_next() -> None:

@@ -6,6 +6,7 @@ work.
 
 import os
 import sys
+from socket import create_connection
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,8 +19,8 @@ def main(socket_url: str, control_url: str, channel: str) -> int:
     parts = urlsplit(socket_url)
     # The URL names the host that the route takes; the connection goes to the Service.
     url = socket_url if host is None else socket_url.replace(parts.netloc, host, 1)
-    address = {} if host is None else {"host": parts.hostname, "port": parts.port or 80}
-    with connect(url, open_timeout=20, origin=os.environ.get("TEST_ORIGIN"), **address) as socket:
+    raw = create_connection((parts.hostname, parts.port or 80), timeout=20)
+    with connect(url, sock=raw, open_timeout=20, origin=os.environ.get("TEST_ORIGIN")) as socket:
         socket.ping().wait(10)
         print(f"connected to {socket_url}")
         answer = httpx.post(
