@@ -62,7 +62,13 @@ class Talk:
         """Wait until all have come. They came in order, each from who has said it, and what came twice says so: it has
         the id of the first, and the time that it was meant for. How many did."""
         wanted = {str(number) for number in range(self.said)}
-        await wait_until(lambda: set(self._contact.bodies) >= wanted, f"{self.said} messages have come", MANY_S)
+        try:
+            await wait_until(lambda: set(self._contact.bodies) >= wanted, f"{self.said} messages have come", MANY_S)
+        except AssertionError as error:
+            missing = sorted(map(int, wanted - set(self._contact.bodies)))
+            failed = [told.fields for told in self._here.notes.all("send_failed")[:5]]
+            error.add_note(f"{len(missing)} never came: {missing[:50]}; said to have failed: {failed}")
+            raise
         first: dict[str, str] = {}
         messages = [message for message in self._contact.messages if message["type"] != "error"]
         for message in messages:
