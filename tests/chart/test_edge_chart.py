@@ -256,6 +256,26 @@ def test_rules_dashboard_and_monitor_name_metrics_that_there_are_and_the_token()
     assert endpoint["authorization"]["credentials"] == {"name": "x-secrets", "key": "HOLDFAST_TOKEN"}
 
 
+def test_objects_of_kinds_that_kubernetes_does_not_have_say_what_these_require() -> None:
+    monitoring = template(CHART, MATRIX["monitoring"])
+    monitor = named(monitoring, "ServiceMonitor")["spec"]
+    service = named(monitoring, "Service", "x-metrics")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    for rule in named(monitoring, "PrometheusRule")["spec"]["groups"][0]["rules"]:
+        assert rule["alert"]
+        assert rule["expr"]
+    scaled = named(template(CHART, MATRIX["KEDA"]), "ScaledObject")["spec"]
+    assert scaled["scaleTargetRef"] == {"name": "x"}
+    (trigger,) = scaled["triggers"]
+    assert trigger["type"] == "prometheus"
+    assert trigger["metadata"].keys() >= {"serverAddress", "query", "threshold"}
+    assert all(isinstance(value, str) for value in trigger["metadata"].values())
+    route = named(template(CHART, MATRIX["a gateway"]), "HTTPRoute")["spec"]
+    assert route["parentRefs"] == [{"name": "public"}]
+    assert route["rules"][0]["backendRefs"] == [{"name": "x", "port": 80}]
+
+
 def test_a_test_pod_connects_and_publishes_and_may_reach_the_control_port() -> None:
     objects = template(CHART, BASE)
     pod = named(objects, "Pod")
