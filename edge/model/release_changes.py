@@ -71,7 +71,9 @@ def checked(table: ReleaseTable, sha: str, error: str) -> ReleaseTable:
         return table
     passed = 0 if error else entry.checks_passed + 1
     state: ReleaseState = "active" if passed >= entry.checks_needed else "warming"
-    return _with(table, replace(entry, checks_passed=passed, check_error=error, state=state))
+    looked_at = replace(entry, checks_passed=passed, check_error=error, state=state)
+    # Nothing new is no new table: every edge reads a new one, and walks its sessions.
+    return table if looked_at == entry else _with(table, looked_at)
 
 
 def promote(table: ReleaseTable, sha: str, notice: str = "") -> ReleaseTable:

@@ -168,6 +168,12 @@ def test_a_release_receives_nothing_before_its_health_checks_have_passed() -> No
     assert changes.promote(table, "a").weights == {"a": 100}
 
 
+def test_a_release_that_stays_ill_in_the_same_way_changes_no_table() -> None:
+    table = changes.checked(changes.add(base(), "a", "http://a", 1, checks=2), "a", "status 503")
+    assert changes.checked(table, "a", "status 503") is table
+    assert changes.checked(table, "a", "status 500") is not table
+
+
 def test_a_release_whose_url_changes_keeps_what_it_has() -> None:
     table = changes.set_cohorts(changes.promote(with_releases("a"), "a"), "a", ["user:ann"])
     moved = changes.add(table, "a", "http://elsewhere", 99).entries["a"]
