@@ -63,12 +63,14 @@ class Mover:
         self._moved = 0
         self._still: dict[str, _Stillness] = {}
         self._noticed: dict[Key, set[str]] = {}
+        self._met: set[str] = set()
+        """Who was on a release that is being emptied, in this walk."""
 
     def wake(self) -> None:
-        """A table has changed: walk everything, from the beginning."""
+        """A table has changed: walk everything, behind the walk that is under way if there is one."""
         self._changed = True
-        self._queue.clear()
-        self._set_alarm(TICK_MS)
+        if not self._queue:
+            self._set_alarm(TICK_MS)
 
     def stop(self) -> None:
         if self._alarm is not None:
@@ -86,7 +88,7 @@ class Mover:
         moved = 0
         for _ in range(min(LOOKED_AT_PER_TICK, len(self._queue))):
             held = self._queue.popleft()
-            moved += self._see_to(held)
+            moved += self._tried(held)
             if moved >= MOVED_PER_TICK:
                 break
         self._moved += moved
@@ -104,11 +106,23 @@ class Mover:
         if self._moved:
             _log.info("%d sessions were moved to other releases", self._moved)
             self._moved = 0
-        if self._more:
+        # Who was not met in this walk has left, or has ended.
+        self._still = {id: still for id, still in self._still.items() if id in self._met}
+        self._noticed = {key: told & self._met for key, told in self._noticed.items() if told & self._met}
+        self._met.clear()
+        if self._changed:
+            self._set_alarm(TICK_MS)
+        elif self._more:
             self._set_alarm(AGAIN_MS)
-        else:
-            self._still.clear()
-            self._noticed.clear()
+
+    def _tried(self, held: Held) -> bool:
+        """A mistake in one session must not keep the others where they are."""
+        try:
+            return self._see_to(held)
+        except Exception:
+            _log.exception("a session could not be moved to another release")
+            self._more = True
+            return False
 
     def _see_to(self, held: Held) -> bool:
         """True: it was moved."""
@@ -126,6 +140,7 @@ class Mover:
     def _see_off(self, held: Held, route: RouteSettings, entry: ReleaseEntry, retirement: Retirement) -> bool:
         """`held` is on a release that is being emptied."""
         id = held.session if isinstance(held, LocalSession) else held.id
+        self._met.add(id)
         self._notice(held, id, (route.app, entry.sha, retirement.number), retirement.notice)
         stay = retirement.how != "when-idle" or not self._idle_for(held, id, retirement.for_ms)
         if _move(held, stay=stay):
