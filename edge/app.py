@@ -119,6 +119,7 @@ class Edge:
         post.releases_changed = self._read_releases
         services.registry.on_removed = house.client_ended
         self._house = house
+        self._post = post
         house.services = LinkServices(
             shared=services,
             loop=loop,
@@ -307,7 +308,7 @@ class Edge:
             client.leave(1012, "service restart", "drain")
 
     def unfinished(self) -> int:
-        return len(self._services.registry) + len(self._held) + len(self._house)
+        return len(self._services.registry) + len(self._held) + len(self._house) + self._post.undone
 
     # Inside.
 

@@ -35,7 +35,7 @@ class Drainable(Protocol):
         ...
 
     def unfinished(self) -> int:
-        """Connections being closed, and events without an outcome."""
+        """Connections being closed, events without an outcome, and orders for others that are not carried out."""
         ...
 
 

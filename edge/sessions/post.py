@@ -127,6 +127,11 @@ class Post:
 
     # Orders.
 
+    @property
+    def undone(self) -> int:
+        """Orders of ours that nobody has confirmed yet, and that would be lost with this process."""
+        return len(self._sent) + self.links.waiting
+
     def order(
         self,
         target: str,

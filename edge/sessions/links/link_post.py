@@ -49,6 +49,11 @@ class LinkPost:
         self._post = post
         self._lanes: dict[str, deque[_Order]] = {}
 
+    @property
+    def waiting(self) -> int:
+        """Orders that are not carried out yet, and would be lost with this process."""
+        return sum(map(len, self._lanes.values()))
+
     def act(self, target: str, result: Result, handle: RouteHandle | None) -> Future[None]:
         """Carry out `result` on link `target`; an order to connect begins it, for the backend of `handle`. Fails with
         `SessionGone`, `Conflict`, `NotConfirmed`, or `StoreError`."""

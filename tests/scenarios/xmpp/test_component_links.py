@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.scenarios.xmpp.holding import COMPONENT, MANY_S, Held, held
+from tests.support import proctree
 from tests.support.processes import Edge
 from tests.support.waiting import wait_until
 from tests.support.xmpp import COMPONENT_DOMAIN, DOMAIN, SERVERS
@@ -67,7 +69,9 @@ class Talk:
         except AssertionError as error:
             missing = sorted(map(int, wanted - set(self._contact.bodies)))
             failed = [told.fields for told in self._here.notes.all("send_failed")[:5]]
-            error.add_note(f"{len(missing)} never came: {missing[:50]}; said to have failed: {failed}")
+            refused = self._here.notes.refusals()[:5]
+            error.add_note(f"{len(missing)} never came: {missing[:50]}; failed: {failed}; refused: {refused}")
+            error.add_note("\n".join(edge.log_tail() for edge in self._here.ever))
             raise
         first: dict[str, str] = {}
         messages = [message for message in self._contact.messages if message["type"] != "error"]
@@ -203,16 +207,18 @@ async def test_a_domain_that_somebody_else_has_is_waited_for(kind: str, tmp_path
 
 async def test_killed_edges_cost_contacts_nothing(kind: str, tmp_path: Path) -> None:
     async with component(tmp_path, kind, 2) as (here, contact):
-        talk = Talk(here, contact)
+        talk, before = Talk(here, contact), 0
         for times in (2, 3):
             owner, other = await owner_and_other(here)
             talking = asyncio.create_task(talk.say(200, other))
-            await wait_until(lambda: len(contact.messages) > talk.said - 190, "they are talking")
+            await wait_until(lambda: len(contact.messages) > before + 10, "they are talking")  # noqa: B023
             await here.kill(owner)
             await here.told("connected", COMPONENT, times)
             await talking
             await here.start_edge()
-        await talk.arrived()
+            # What the edge that is killed next was ordered, it has done.
+            await talk.arrived()
+            before = len(contact.messages)
         contact.say(visitor(talk.said), f"echo {talk.said}")
         talk.said += 1
         await talk.arrived()
@@ -276,6 +282,24 @@ async def test_an_edge_that_is_rolled_hands_its_component_over(kind: str, tmp_pa
         assert not bounced & set(heard)
         if kind == "prosody":  # ejabberd loses what it was about to pass on when the component left
             assert len(heard) + len(bounced) == len(said) + 1
+
+
+async def test_an_edge_that_is_rolled_sees_through_what_it_was_ordered(kind: str, tmp_path: Path) -> None:
+    async with component(tmp_path, kind, 2, edge={"lease_s": 600}) as (here, contact):
+        talk = Talk(here, contact)
+        owner, other = await owner_and_other(here)
+        frozen = owner.members()
+        proctree.kill(frozen, signal.SIGSTOP)  # so that the other one cannot get rid of its orders
+        try:
+            await talk.say(20, other)
+            leaving = asyncio.create_task(here.drain(other))
+            await wait_until(lambda: "no new connections" in other.log(), "it goes down")
+            await asyncio.sleep(1)  # for what must not happen: it ends
+            assert other.running
+        finally:
+            proctree.kill(frozen, signal.SIGCONT)
+        await leaving
+        assert await talk.arrived() == 0
 
 
 async def test_a_server_that_comes_back_has_its_component_again(kind: str, tmp_path: Path) -> None:

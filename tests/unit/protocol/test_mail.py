@@ -31,6 +31,8 @@ from edge.protocol.mail import (
     SealedOrder,
     SessionsAsked,
     SessionsCounted,
+    ShadowAsked,
+    ShadowGiven,
     decode_letter,
     encode_letter,
 )
@@ -49,6 +51,8 @@ LETTERS: list[Letter] = [
     SessionsCounted(5, {"c0ffee1": 3}),
     FiguresAsked(6, "chat", "c0ffee1"),
     FiguresGiven(6, 10, 1, [3, 4, 0]),
+    ShadowAsked(7, "chat"),
+    ShadowGiven(7, [5, 3, 1, 1, 0], [("message", "send", "reply", "x")]),
     RowsAsked(5, "sessions", {"app": "chat", "release": None, "limit": 10}),
     Rows(5, [{"id": "s1", "state": {"a": [1]}}]),
     Recover(),
