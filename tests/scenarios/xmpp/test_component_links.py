@@ -71,7 +71,7 @@ class Talk:
             failed = [told.fields for told in self._here.notes.all("send_failed")[:5]]
             refused = self._here.notes.refusals()[:5]
             error.add_note(f"{len(missing)} never came: {missing[:50]}; failed: {failed}; refused: {refused}")
-            error.add_note("\n".join(edge.log_tail() for edge in self._here.ever))
+            error.add_note("\n".join(edge.log_tail() for edge in self._here.edges))
             raise
         first: dict[str, str] = {}
         messages = [message for message in self._contact.messages if message["type"] != "error"]
