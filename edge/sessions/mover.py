@@ -177,7 +177,7 @@ def _release(held: Held) -> str:
 
 def _number(held: Held) -> int:
     """Rises with each event."""
-    return held.model.number if isinstance(held, LocalSession) else held.ledger.base.seq
+    return held.model.number if isinstance(held, LocalSession) else held.ledger.backlog.seq
 
 
 def _move(held: Held, *, stay: bool) -> bool:

@@ -92,8 +92,9 @@ class LinkMailbox:
             return self._parcel((), 1)
         release, held = self.release.sha, link.ledger.base.release
         if release != held:
-            id = f"{link.id}:release:{release}"
-            self._asides.appendleft(ReleaseChanged(id, link.now_ms(), held, release))
+            now = link.now_ms()
+            # With the time: a link that comes back to a release tells it something new.
+            self._asides.appendleft(ReleaseChanged(f"{link.id}:release:{release}:{now}", now, held, release))
             link.ledger.save(release=release)
             link.pump()
         self._moving = False

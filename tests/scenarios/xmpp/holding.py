@@ -84,6 +84,11 @@ class Notes:
         self._catch_up()
         return [told for events in self._told.values() for told in events if told.type == f"xmpp.{type}"]
 
+    def unnumbered(self, type: str, link: str) -> list[Told]:
+        """A link's events of a type of `UNNUMBERED`, oldest first."""
+        self._catch_up()
+        return [told for told in self._told[link] if told.type == type]
+
     def bodies(self, link: str) -> list[str]:
         return [told.body for told in self.of("message", link) if told.body is not None]
 
@@ -149,13 +154,18 @@ class Held:
         edge: Mapping[str, Any],
         xmpp: Mapping[str, Any],
         component: Mapping[str, Any] | None,
+        releases: Mapping[str, Backend],
+        policy: str,
     ) -> None:
         self.server, self.redis, self.backend = server, redis, backend
+        self.releases = releases
+        """By SHA, the one of `backend` first; empty when there is only that."""
         self.edges: list[Edge] = []
         """Those that were not killed, oldest first."""
         self.notes = Notes(journal)
         self._folder, self._stack, self._edge, self._xmpp = folder, stack, edge, xmpp
         self._component = component
+        self._policy = policy
         self._ever: list[Edge] = []
 
     # ------------------------------------------------------------------ edges
@@ -166,7 +176,7 @@ class Held:
         edge = Edge(
             self._folder,
             name=f"edge{number}",
-            backend=self.backend.url,
+            routes=[self._route()],
             redis=self.redis.url,
             edge={"lease_s": LEASE_S, "link_keys": [f"env:{KEY_VARIABLE}"], **self._edge},
             xmpp=self._servers(),
@@ -176,6 +186,13 @@ class Held:
         await self._stack.enter_async_context(edge)
         self.edges.append(edge)
         return edge
+
+    def _route(self) -> Mapping[str, Any]:
+        route: dict[str, Any] = {"backend": self.backend.url, "policy": self._policy}
+        if self.releases:
+            sha, *others = self.releases
+            route |= {"release": sha, "release_urls": [self.releases[other].url for other in others]}
+        return route
 
     def _servers(self) -> list[Mapping[str, Any]]:
         server = self.server
@@ -339,18 +356,25 @@ async def held(
     edge: Mapping[str, Any] | None = None,
     xmpp: Mapping[str, Any] | None = None,
     component: Mapping[str, Any] | None = None,
+    releases: Sequence[str] = (),
+    policy: str = "follow",
     redis: Collection[str] = ("appendonly yes", "appendfsync always"),
 ) -> AsyncIterator[Held]:
     """A server of this kind, a Redis, a backend and so many edges. `server` are options of `XmppServer`; `edge` and
     `xmpp` settings of ``[edge]`` and ``[[xmpp]]``, `component` those of another ``[[xmpp]]``, for the component (None:
-    there is none); `redis` lines of redis.conf."""
+    there is none); `releases` SHAs of backends that run side by side, under this `policy`; `redis` lines of
+    redis.conf."""
     journal = Journal(folder / "journal")
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
         there = await stack.enter_async_context(SERVERS[kind](folder, accounts=accounts, **(server or {})))
         memory = stack.enter_context(RedisServer(folder / "redis", *redis))
         backend = await stack.enter_async_context(Backend(folder, APP, journal=journal))
-        here = Held(folder, there, memory, backend, journal, stack, edge or {}, xmpp or {}, component)
+        sides = {sha: Backend(folder, APP, name=sha, journal=journal) for sha in releases[1:]}
+        for side in sides.values():
+            await stack.enter_async_context(side)
+        both = {releases[0]: backend, **sides} if releases else {}
+        here = Held(folder, there, memory, backend, journal, stack, edge or {}, xmpp or {}, component, both, policy)
         await asyncio.gather(*(here.start_edge() for _ in range(edges)))
         yield here
         here.check()

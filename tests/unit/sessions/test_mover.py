@@ -23,7 +23,7 @@ class FakeLink:
     def __init__(self, hall: Hall, id: str) -> None:
         self.id = id
         self.handle = SimpleNamespace(settings=ROUTE)
-        self.ledger = SimpleNamespace(base=SimpleNamespace(release="old", seq=0))
+        self.ledger = SimpleNamespace(base=SimpleNamespace(release="old"), backlog=SimpleNamespace(seq=0))
         self.mailbox = self
         self.broken = False
         self._hall = hall
@@ -105,7 +105,7 @@ def test_an_idle_one_leaves_and_one_that_something_happens_to_stays() -> None:
     idle, busy = hall.links
     hall.retire_old("when-idle", 3_000)
     for _ in range(6):
-        busy.ledger.base.seq += 1
+        busy.ledger.backlog.seq += 1
         hall.go_on(AGAIN_MS)
     assert (idle.ledger.base.release, busy.ledger.base.release) == ("new", "old")
     hall.go_on(5 * AGAIN_MS)
