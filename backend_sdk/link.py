@@ -18,9 +18,9 @@ from backend_sdk.values import is_name
 
 class Link(LinkOrders):
     """The link an event happened to: orders for itself, and for others by `to` and `link`. `release` is the SHA chosen
-    for it, `version` the version of its state when the event was sent."""
+    for it, `version` the version of its state when the event was sent; `shadow` as a `Session`'s."""
 
-    __slots__ = ("_data", "_orders", "_state", "release", "version")
+    __slots__ = ("_data", "_orders", "_state", "release", "shadow", "version")
 
     def __init__(self, id: str, release: str, data: dict[str, Any], version: int, event_id: str = "") -> None:
         super().__init__(ActionIds(event_id), id, None)
@@ -29,6 +29,7 @@ class Link(LinkOrders):
         self._state: State | None = None
         self.release = release
         self.version = version
+        self.shadow = False
 
     @property
     def state(self) -> State:

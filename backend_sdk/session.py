@@ -98,9 +98,10 @@ class OtherSession(Orders):
 
 class Session(Orders):
     """The session an event happened to. `user` is who `identify` said; `release` the SHA chosen for the session;
-    `version` the version of its state when the event was sent."""
+    `version` the version of its state when the event was sent; `shadow`: another release has answered this event, and
+    what the handler orders is compared and thrown away, so whatever it does elsewhere is to be left out."""
 
-    __slots__ = ("_answer", "_data", "_new_ids", "_state", "event_id", "id", "release", "user", "version")
+    __slots__ = ("_answer", "_data", "_new_ids", "_state", "event_id", "id", "release", "shadow", "user", "version")
 
     def __init__(
         self,
@@ -118,6 +119,7 @@ class Session(Orders):
         self.user = user
         self.release = release
         self.version = version
+        self.shadow = False
         self._data = data
         self._state: State | None = None
         self._new_ids: ActionIds | None = None

@@ -326,3 +326,21 @@ def test_on_a_real_server_signed_and_mounted() -> None:
         assert backend.get("/edge/").status_code == 405
     with served(app) as url, httpx.Client(base_url=url) as backend:
         assert backend.post("/", content=content, headers=headers).status_code == 200
+
+
+async def test_a_shadow_knows_that_it_is_one_and_does_not_pass_for_the_real_thing() -> None:
+    app = App()
+    handled: list[tuple[str, bool]] = []
+
+    @app.on_message
+    async def note(session: Session, event: Message) -> None:
+        handled.append((event.id, session.shadow))
+        session.send("shadow" if session.shadow else "real")
+
+    said = []
+    async with client(app) as backend:
+        for headers in ({"holdfast-shadow": "1"}, {}, {}, {"holdfast-shadow": "1"}):
+            answer = await backend.post("/", content=body(event("s1:1")), headers=headers)
+            said.append(answer.json()["results"][0]["actions"][0]["text"])
+    assert said == ["shadow", "real", "real", "shadow"]
+    assert handled == [("s1:1", True), ("s1:1", False), ("s1:1", True)]  # the repeat is answered from memory
