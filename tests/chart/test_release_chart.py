@@ -210,6 +210,14 @@ def test_the_commands_of_hooks_and_reaper_exist() -> None:
     assert (reaped.app, reaped.namespace, reaped.remove, reaped.dry_run) == ("chat", "default", True, False)
 
 
+def test_pods_spread_by_a_selector_that_is_theirs_unless_another_is_given() -> None:
+    given = {"maxSkew": 2, "topologyKey": "host", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
+    plain = {key: value for key, value in given.items() if key != "labelSelector"}
+    deployment = named(template(CHART, BASE | {"topologySpreadConstraints": [given, plain]}), "Deployment")["spec"]
+    constraints = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert constraints == [given, plain | {"labelSelector": deployment["selector"]}]
+
+
 def test_an_autoscaler_owns_the_replicas() -> None:
     assert named(template(CHART, BASE), "Deployment")["spec"]["replicas"] == 2
     for scaler in ("keda", "hpa"):

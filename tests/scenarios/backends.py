@@ -177,7 +177,7 @@ async def insist(session: Session, event: Refused) -> None:
 
 
 pinning = App()
-"""Says who answers; ``pin <release>`` pins the session, ``pin`` takes that back."""
+"""Says who answers; ``pin <release>`` pins the session, ``pin`` takes that back, ``identify <user>`` names its user."""
 
 
 @pinning.on_message
@@ -187,4 +187,6 @@ async def pin(session: Session, event: Message) -> None:
             session.pin(release)
         case ["pin"]:
             session.pin(None)
+        case ["identify", user]:
+            session.identify(user)
     session.send(f"{NAME} {session.release}")

@@ -1,6 +1,6 @@
 """What charts/release runs, against a running edge: the hooks of a release, and the reaper behind it.
 
-The cluster answers what was written down in the form of its API."""
+The cluster answers what a real one has answered; tests/chart/test_real_cluster.py has a real one."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Place:
 
     edge: Edge
     new: Backend
+    app: str
 
     async def run(self, *command: str, code: int = 0) -> str:
         """What a pod runs, told where the edge is by its environment. Returns all that it said."""
@@ -59,33 +60,33 @@ class Place:
 
     async def register(self, seconds: int = 30, code: int = 0, url: str = "") -> str:
         """The hook after an install."""
-        add = ["add", NEW, "--app", "default", "--url", self.new.url, "--health", "/healthz", "--checks", "2"]
+        add = ["add", NEW, "--app", self.app, "--url", self.new.url, "--health", "/healthz", "--checks", "2"]
         health = url or f"{self.new.url}/healthz"
         return await self.hook("wait_and_add", health, str(seconds), *add, "--wait", f"{seconds}s", code=code)
 
     async def uninstall(self, *how: str, wait: str = "30s", code: int = 0) -> str:
         """The hook before an uninstall."""
-        return await self.hook("retire_and_remove", NEW, "default", wait, *(how or ("--now",)), code=code)
+        return await self.hook("retire_and_remove", NEW, self.app, wait, *(how or ("--now",)), code=code)
 
     async def hook(self, name: str, *arguments: str, code: int) -> str:
         return await self.run("-c", (FILES / f"{name}.py").read_text(), *arguments, code=code)
 
     async def reap(self, cluster: Recorded, *more: str) -> list[tuple[str, str]]:
         """Action and reason for the Deployment of NEW."""
-        where = ["--app", "default", "--namespace", "apps", "--kubernetes", cluster.url, "--json", *more]
+        where = ["--app", self.app, "--namespace", "apps", "--kubernetes", cluster.url, "--json", *more]
         said = json.loads(await self.run("-m", "edge", "reap", *where))
         return [(one["action"], one["reason"]) for one in said["decisions"]]
 
 
 @asynccontextmanager
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, app: str = "default") -> AsyncIterator[Place]:
     slow_to_start = {"BACKEND_NAME": "new", "BACKEND_HEALTHY_AFTER": "2"}
     async with (
         Backend(tmp_path, APP, name="old", environment={"BACKEND_NAME": "old"}) as old,
         Backend(tmp_path, APP, name="new", environment=slow_to_start) as new,
-        Edge(tmp_path, routes=[{"backend": old.url, "release": OLD, "release_urls": [new.url]}]) as edge,
+        Edge(tmp_path, routes=[{"app": app, "backend": old.url, "release": OLD, "release_urls": [new.url]}]) as edge,
     ):
-        yield Place(edge, new)
+        yield Place(edge, new, app)
 
 
 async def test_the_hooks_register_a_release_keep_the_current_one_and_take_a_retired_one_away(tmp_path: Path) -> None:

@@ -142,6 +142,21 @@ async def test_a_cohort_goes_to_its_release_whatever_the_weights_are(tmp_path: P
                 assert await where(client) == release, (path, headers)
 
 
+async def test_users_and_percentages_that_are_connected_move_when_the_cohort_is_said(tmp_path: Path) -> None:
+    async with two_releases(tmp_path) as (edge, control), crowd(edge.url(), 40) as clients:
+        for number, client in enumerate(clients):
+            await client.send(f"identify u{number}")
+            await client.expect(1)
+        await control.post("/releases/r-b/cohorts", {"rules": ["user:u3, u5"]})
+        await control.until_sessions("r-b", 2)
+        assert [number for number, client in enumerate(clients) if await where(client) == "r-b"] == [3, 5]
+        await control.post("/releases/r-b/cohorts", {"rules": ["percent:100"]})
+        await control.until_sessions("r-b", 40)
+        await control.post("/releases/r-b/cohorts", {"rules": []})
+        await control.until_sessions("r-a", 40)
+        assert {await where(client) for client in clients} == {"r-a"}
+
+
 async def test_a_canary_gets_its_share_of_five_thousand_sessions_within_two_percent(tmp_path: Path) -> None:
     async with two_releases(tmp_path, edge={"max_connections": 10_000}) as (edge, control):
         await control.post("/weights", {"weights": {"r-a": 90, "r-b": 10}})

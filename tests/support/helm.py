@@ -71,6 +71,13 @@ def validate(objects: Sequence[Object]) -> None:
             kubernetes_validate.validate(each, KUBERNETES.rpartition(".")[0], strict=True)
 
 
+def install(chart: Path, values: Mapping[str, Any], *, name: str, namespace: str, kubeconfig: Path) -> str:
+    """Install or upgrade, in the cluster of `kubeconfig`; hooks, which are pods, are left out. What helm said, warnings
+    of the cluster included. `HelmRefused`."""
+    where = ["--namespace", namespace, "--kubeconfig", str(kubeconfig), "--no-hooks"]
+    return _helm(["upgrade", "--install", name, str(chart), *where], values)
+
+
 def named(objects: Sequence[Object], kind: str, name: str | None = None) -> Object:
     """The one object of a kind, and a name."""
     found = [o for o in objects if o["kind"] == kind and name in (None, o["metadata"]["name"])]
@@ -98,4 +105,4 @@ def _helm(arguments: Sequence[str], values: Mapping[str, Any]) -> str:
         )
     if ended.returncode:
         raise HelmRefused(ended.stderr + ended.stdout)
-    return ended.stdout
+    return ended.stdout + ended.stderr

@@ -1,4 +1,5 @@
-"""An HTTP API that answers what was recorded, and keeps what it was asked. For APIs that no test can have for real."""
+"""An HTTP API that answers what was recorded, and keeps what it was asked. For APIs that take minutes to have for
+real."""
 
 from __future__ import annotations
 

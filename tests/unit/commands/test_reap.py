@@ -1,10 +1,12 @@
-"""``holdfast reap`` against servers that answer in the form of the real APIs (written by hand, off no cluster)."""
+"""``holdfast reap`` against what a real kube-apiserver has answered (tests/chart/test_real_cluster.py records it; other
+versions of the API may differ), and a table of releases in the form that the edge gives it."""
 
 from __future__ import annotations
 
 import copy
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +59,10 @@ def reap(edge: Recorded, cluster: Recorded, *more: str) -> int:
 def test_an_empty_release_goes_to_zero_and_the_current_one_stays(
     edge: Recorded, cluster: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    version = load("deployments")["items"][0]["metadata"]["resourceVersion"]
     assert reap(edge, cluster) == 0
     assert cluster.changes() == [
-        ("PATCH", PLACE, {"metadata": {"resourceVersion": "101"}, "spec": {"replicas": 0}}),
+        ("PATCH", PLACE, {"metadata": {"resourceVersion": version}, "spec": {"replicas": 0}}),
     ]
     assert edge.changes() == []
     assert cluster.calls[0][1].endswith("?labelSelector=holdfast.dev%2Fapp%3Dchat")
@@ -252,6 +255,8 @@ def test_a_deployment_that_is_not_helms_has_no_secrets_deleted() -> None:
 
 
 def test_a_deployment_is_read_as_the_cluster_writes_it() -> None:
-    one = Deployment.of(load("deployments")["items"][0])
+    recorded = load("deployments")["items"][0]
+    one = Deployment.of(recorded)
     assert (one.name, one.release, one.replicas, one.helm_name, one.helm_revision) == (OLD, "3f2a1c0", 2, OLD, 2)
-    assert one.created_ms == 1_795_168_800_000
+    created = datetime.strptime(recorded["metadata"]["creationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
+    assert one.created_ms == int(created.replace(tzinfo=UTC).timestamp() * 1_000)
