@@ -12,12 +12,13 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 from tests.scenarios.xmpp.holding import QUESTION, Held, Told, full_jid, held, link_id
+from tests.scenarios.xmpp.kinds import ANY_KIND
 from tests.scenarios.xmpp.traffic import EVERYTHING, Traffic, Watch
 from tests.support.waiting import wait_until
-from tests.support.xmpp import DOMAIN, SERVERS
+from tests.support.xmpp import DOMAIN
 from tests.support.xmpp_peer import Peer
 
-pytestmark = [pytest.mark.scenario, pytest.mark.parametrize("kind", sorted(SERVERS))]
+pytestmark = [pytest.mark.scenario, ANY_KIND]
 
 LINK = link_id(0)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios.xmpp.holding import Held, full_jid, held
+from tests.scenarios.xmpp.kinds import ANY_KIND
 from tests.scenarios.xmpp.traffic import EVERYTHING, Traffic, Watch
 from tests.support.waiting import wait_until
-from tests.support.xmpp import SERVERS
 from tests.support.xmpp_peer import Peer
 
-pytestmark = [pytest.mark.scenario, pytest.mark.parametrize("kind", sorted(SERVERS))]
+pytestmark = [pytest.mark.scenario, ANY_KIND]
 
 LINKS = range(20)
 LENGTHS = [pytest.param(5.0, id="shortly"), pytest.param(20.0, id="for long", marks=pytest.mark.long)]

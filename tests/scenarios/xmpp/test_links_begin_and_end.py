@@ -15,13 +15,14 @@ import redis
 
 from edge.store.keys import Keys
 from tests.scenarios.xmpp.holding import RESOURCE, Held, full_jid, held, link_id
+from tests.scenarios.xmpp.kinds import ANY_KIND, EVERY_KIND
 from tests.support.ports import LOOPBACK
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
-from tests.support.xmpp import HASHED_DOMAIN, PASSWORD, SERVERS
+from tests.support.xmpp import HASHED_DOMAIN, PASSWORD
 from tests.support.xmpp_peer import Peer
 
-pytestmark = [pytest.mark.scenario, pytest.mark.parametrize("kind", sorted(SERVERS))]
+pytestmark = pytest.mark.scenario
 
 LINK = link_id(0)
 
@@ -48,6 +49,7 @@ async def logins(here: Held, count: int) -> None:
 # ---------------------------------------------------------------------- credentials
 
 
+@EVERY_KIND
 async def test_a_wrong_password_is_tried_once(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, server={"log_logins": True}) as here:
         await here.begin([0], password="not that")
@@ -60,6 +62,7 @@ async def test_a_wrong_password_is_tried_once(kind: str, tmp_path: Path) -> None
         assert len(here.notes.of("auth_failed", LINK)) == 1
 
 
+@EVERY_KIND
 async def test_a_password_that_was_changed_ends_the_link_at_its_next_login(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, server={"log_logins": True}) as here:
         await here.connect([0])
@@ -107,6 +110,7 @@ def shapes(secret: str, user: str) -> Iterator[str]:
         yield base64.b64encode(plain.encode()).decode()
 
 
+@ANY_KIND
 @pytest.mark.parametrize("form", ["password", "callback"])
 async def test_passwords_are_found_nowhere(kind: str, form: str, tmp_path: Path) -> None:
     credentials: dict[str, Any] = {"callback": True} if form == "callback" else {}
@@ -141,6 +145,7 @@ async def test_passwords_are_found_nowhere(kind: str, form: str, tmp_path: Path)
             assert asked == ["connect", "resume"]
 
 
+@ANY_KIND
 async def test_credentials_may_be_asked_for_at_each_login(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, 2) as here, Peer(here.server, 1) as contact:
         await here.connect([0], callback=True)
@@ -160,6 +165,7 @@ async def test_credentials_may_be_asked_for_at_each_login(kind: str, tmp_path: P
 # ---------------------------------------------------------------------- beginning twice
 
 
+@ANY_KIND
 async def test_a_link_that_is_ordered_again_is_left_as_it_is(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, 2, server={"log_logins": True}) as here:
         await here.connect([0])
@@ -175,6 +181,7 @@ async def test_a_link_that_is_ordered_again_is_left_as_it_is(kind: str, tmp_path
         await logins(here, 2)
 
 
+@ANY_KIND
 async def test_a_link_has_one_account(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, 2, server={"log_logins": True}) as here:
         await here.connect([0])
@@ -193,6 +200,7 @@ async def test_a_link_has_one_account(kind: str, tmp_path: Path) -> None:
         here.notes.forgive_refusals()
 
 
+@ANY_KIND
 async def test_a_domain_that_the_settings_do_not_name_is_refused(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, server={"log_logins": True}) as here:
         async with here.client((LINK, "connect", {"jid": f"u0@{HASHED_DOMAIN}"})):
@@ -216,6 +224,7 @@ def session(here: Held, number: int, keep_s: float) -> tuple[str, str, dict[str,
     return link_id(number), "connect", arguments
 
 
+@ANY_KIND
 async def test_a_link_that_nobody_uses_logs_out_after_a_while_and_not_when_somebody_comes_back(
     kind: str, tmp_path: Path
 ) -> None:
@@ -239,6 +248,7 @@ async def test_a_link_that_nobody_uses_logs_out_after_a_while_and_not_when_someb
         await is_over(here, LINK)
 
 
+@ANY_KIND
 async def test_an_edge_that_dies_takes_its_clients_away_from_their_links(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind) as here, Peer(here.server, 2) as contact:
         async with here.client(session(here, 0, 3)) as client:
@@ -252,6 +262,7 @@ async def test_an_edge_that_dies_takes_its_clients_away_from_their_links(kind: s
         await is_over(here, LINK)
 
 
+@ANY_KIND
 async def test_a_link_that_has_ended_can_begin_again(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind) as here, Peer(here.server, 1) as contact:
         await here.connect([0])
@@ -265,6 +276,7 @@ async def test_a_link_that_has_ended_can_begin_again(kind: str, tmp_path: Path) 
         await contact.until_it_has(["here again"])
 
 
+@EVERY_KIND
 async def test_a_link_whose_resource_somebody_else_takes_is_over(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind, 2, server={"log_logins": True}) as here:
         await here.connect([0])
@@ -279,6 +291,7 @@ async def test_a_link_whose_resource_somebody_else_takes_is_over(kind: str, tmp_
             assert not taker.client.disconnected.done()
 
 
+@EVERY_KIND
 async def test_a_suspended_link_waits_at_its_server_until_it_is_needed(kind: str, tmp_path: Path) -> None:
     async with held(tmp_path, kind) as here, Peer(here.server, 1) as contact:
         await here.connect([0])
