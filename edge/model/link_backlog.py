@@ -62,7 +62,7 @@ class Backlog:
         """The newest that was handed out."""
         self._shown = done
         """The newest that ever was: a backend may have seen it, so its content is settled."""
-        self._window: deque[tuple[int, LinkEvent]] = deque()
+        self._window: list[tuple[int, LinkEvent]] = []
         self._news: list[tuple[int, LinkEvent]] = []
         self._replaced: dict[int, LinkEvent] = {}
         """New contents that are to be stored."""
@@ -163,8 +163,8 @@ class Backlog:
         self._shown = max(self._shown, seq)
         self._tail = max(self._tail, self.done)
         window = self._window
-        while window and window[0][0] <= seq:
-            window.popleft()
+        taken = next((place for place, (number, _) in enumerate(window) if number > seq), len(window))
+        del window[:taken]
         if len(self._keys) > 2 * WINDOW:
             self._keys = {key: at for key, at in self._keys.items() if at > self._shown}
         elif not self.waiting:

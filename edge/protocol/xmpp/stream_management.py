@@ -10,7 +10,6 @@ theory only.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -65,7 +64,7 @@ class StreamManagement:
         self.location = saved.location
         self._received = self._confirmed = saved.received
         self._base = saved.base
-        self._unacked = deque(saved.unacked)
+        self._unacked = list(saved.unacked)  # an empty deque would take ten times as much as an empty list
 
     @property
     def received(self) -> int:
@@ -119,8 +118,7 @@ class StreamManagement:
         news = ahead(count, self._base)
         if news > len(self._unacked):
             raise CountError(f"the server counts {news} stanzas where {len(self._unacked)} wait to be counted")
-        for _ in range(news):
-            self._unacked.popleft()
+        del self._unacked[:news]
         self._base = count
         return news
 

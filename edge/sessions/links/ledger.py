@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -140,7 +139,7 @@ class Ledger:
         """Those that are dealt with, durable or not."""
         self.out_n = row.out_n
         """Stanzas of ours that are."""
-        self.unacked: deque[Stanza] = deque(held.unacked)
+        self.unacked: list[Stanza] = list(held.unacked)
         self.iqs: dict[str, IqEntry] = {entry.key: entry for entry in held.iqs}
         self.last_mam_id = row.last_mam_id
         self.closed = False
@@ -396,7 +395,7 @@ class Ledger:
             )
             self.h_in = self.heard_upto = 0
             self.out_n = len(new.resend)
-            self.unacked = deque(new.resend)
+            self.unacked = list(new.resend)
             self.backlog.stored(news)
             self._keeper.kept(None)
             then()
@@ -552,8 +551,8 @@ class Ledger:
 
     def _acked(self, h: int) -> None:
         count = (h - (self.out_n - len(self.unacked))) % MODULUS
-        for _ in range(min(count, len(self.unacked)) if count < _HALF else 0):
-            self.unacked.popleft()
+        if count < _HALF:
+            del self.unacked[:count]
 
 
 def _merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,7 @@ class LinkMailbox:
         self.outcomes = Outcomes(link)
         self.quiet = False
         """The link is being given away: nothing more is handed out."""
-        self._asides: deque[Event] = deque()
+        self._asides: list[Event] = []
         """Events that are not stored."""
         self._flying: list[Event] = []
         self._announced = False
@@ -94,12 +93,12 @@ class LinkMailbox:
         if release != held:
             now = link.now_ms()
             # With the time: a link that comes back to a release tells it something new.
-            self._asides.appendleft(ReleaseChanged(f"{link.id}:release:{release}:{now}", now, held, release))
+            self._asides.insert(0, ReleaseChanged(f"{link.id}:release:{release}:{now}", now, held, release))
             link.ledger.save(release=release)
             link.pump()
         self._moving = False
         if self._asides:
-            self._flying = [self._asides.popleft()]
+            self._flying = [self._asides.pop(0)]
         else:
             self._flying = [event for _, event in link.ledger.backlog.take(max_events, max_bytes)]
         return self._parcel(self._flying, 1)

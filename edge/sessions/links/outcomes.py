@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
@@ -66,7 +65,7 @@ class Outcomes:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._works: deque[_Work] = deque()
+        self._works: list[_Work] = []
         self._current: _Work | None = None
         self._expired = (0, 0)
         """An event's seq, and how many retry windows it has outlasted."""
@@ -86,7 +85,7 @@ class Outcomes:
 
     def drop(self) -> None:
         """The link is another edge's now."""
-        works, self._works = self._works, deque()
+        works, self._works = self._works, []
         for work in works:
             if work.reply is not None:
                 work.reply(SessionGone("the link has another owner"))
@@ -94,7 +93,7 @@ class Outcomes:
     def _run(self) -> None:
         link = self._link
         while self._current is None and self._works:
-            work = self._current = self._works.popleft()
+            work = self._current = self._works.pop(0)
             self._begin(work)
             if not work.owed:
                 self._finish(work)
