@@ -104,7 +104,7 @@ async def test_an_edge_that_was_stopped_for_too_long_lets_go_and_comes_back_as_a
             frozen, awake = here.edges
             async with guests(frozen, 30) as lost, guests(awake, 5) as kept:
                 before = await edge_of(awake, lost[0].session)
-                send_all(frozen, signal.SIGSTOP)
+                proctree.stop(frozen.members())
                 try:
                     await reported(here, lost)
                 finally:
@@ -129,7 +129,7 @@ async def test_when_all_edges_died_the_next_one_reports_every_end(tmp_path: Path
                 guest for edge in here.edges for guest in await stack.enter_async_context(guests(edge, 20, "/cellar"))
             ]
             for edge in here.edges:
-                send_all(edge, signal.SIGSTOP)
+                proctree.stop(edge.members())
             await asyncio.gather(*(edge.sigkill() for edge in here.edges))
             for guest in lost:
                 assert (await guest.client.ended()).code == 1006

@@ -229,7 +229,7 @@ class Edge(Managed):
 
     async def sigkill(self) -> None:
         """The machine is gone: supervisor, workers and embedded Redis at once."""
-        proctree.kill(self.members(), signal.SIGSTOP)  # none of them may see another one die, and act on it
+        proctree.stop(self.members())  # none of them may see another one die, and act on it
         await self.kill_tree()
 
     async def sigkill_supervisor(self) -> None:
@@ -306,7 +306,7 @@ class Backend(Managed):
 
     def freeze(self) -> None:
         """Stop the serving process in its tracks: connections stay open, nothing is answered."""
-        os.kill(self.server_pid, signal.SIGSTOP)
+        proctree.stop([self.server_pid])
 
     def thaw(self) -> None:
         os.kill(self.server_pid, signal.SIGCONT)

@@ -11,10 +11,12 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 VARIABLE = "TEST_TREE"
+STOP_S = 10.0
 
 _PR_SET_PDEATHSIG = 1
 
@@ -67,6 +69,25 @@ def kill(pids: list[int], how: signal.Signals = signal.SIGKILL) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, how)
+
+
+def stop(pids: list[int]) -> None:
+    """SIGSTOP, and return when none of their threads runs any more: on a busy machine one thread has to run to take the
+    signal, and the others go on until it has."""
+    kill(pids, signal.SIGSTOP)
+    give_up = time.monotonic() + STOP_S
+    while running := [pid for pid in pids if not _stands_still(pid)]:
+        assert time.monotonic() < give_up, f"processes {running} did not stop within {STOP_S:g} s"
+        time.sleep(0.002)
+
+
+def _stands_still(pid: int) -> bool:
+    """All its threads are stopped, or it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        states = [_read(pid, f"task/{thread}/stat").rpartition(b")")[2].split()[:1] for thread in threads]
+        return all(state in ([b"T"], [b"Z"], [b"X"], []) for state in states)
+    return True
 
 
 def _pids() -> Iterator[int]:

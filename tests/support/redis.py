@@ -125,7 +125,7 @@ class RedisServer:
 
     def pause(self) -> None:
         """SIGSTOP: connected, and silent."""
-        os.kill(self.pid, signal.SIGSTOP)
+        proctree.stop([self.pid])
 
     def go_on(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

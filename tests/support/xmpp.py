@@ -149,7 +149,7 @@ class XmppServer(Managed):
 
     async def sigkill(self) -> None:
         """The server's machine is gone."""
-        proctree.kill(self.members(), signal.SIGSTOP)
+        proctree.stop(self.members())
         await self.kill_tree_members()
 
     async def restart(self, *, polite: bool = True) -> None:
@@ -158,7 +158,7 @@ class XmppServer(Managed):
 
     def pause(self) -> None:
         """SIGSTOP: connected, and silent."""
-        os.kill(self.pid, signal.SIGSTOP)
+        proctree.stop([self.pid])
 
     def go_on(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,10 +237,11 @@ async def test_what_may_have_been_said_is_said_again_with_its_time(kind: str, tm
         await talk.say(5)
         await talk.arrived()
         owner, other = await owner_and_other(here)
+        await wait_until(lambda: unacked_is(here, other, 0), "the server has said that it has it")
         # The server has it in its hands, and no time to say so.
         here.server.pause()
         await talk.say(10, other)
-        await wait_until(lambda: unacked(here, other), "the edge has written it")
+        await wait_until(lambda: unacked_is(here, other, 10), "the edge has written it")
         await here.kill(owner)
         here.server.go_on()
         await here.told("connected", COMPONENT, 2)
@@ -248,11 +249,11 @@ async def test_what_may_have_been_said_is_said_again_with_its_time(kind: str, tm
         assert await talk.arrived() == 10
 
 
-async def unacked(here: Held, edge: Edge) -> bool:
+async def unacked_is(here: Held, edge: Edge, count: int) -> bool:
     before = len(here.notes.of("state", COMPONENT))
     await here.order((COMPONENT, "get", {}), edge=edge)
     state = (await here.told("state", COMPONENT, before + 1))[-1]
-    return bool(state.fields["unacked"] == 10)
+    return bool(state.fields["unacked"] == count)
 
 
 async def test_an_edge_that_is_rolled_hands_its_component_over(kind: str, tmp_path: Path) -> None:
@@ -288,22 +289,18 @@ async def test_an_edge_that_is_rolled_sees_through_what_it_was_ordered(kind: str
     async with component(tmp_path, kind, 2, edge={"lease_s": 600}) as (here, contact):
         talk = Talk(here, contact)
         owner, other = await owner_and_other(here)
-        frozen = owner.members()
-        proctree.kill(frozen, signal.SIGSTOP)  # so that the other one cannot get rid of its orders
-        try:
+        with frozen(owner):  # so that the other one cannot get rid of its orders
             await talk.say(20, other)
             leaving = asyncio.create_task(here.drain(other))
             await wait_until(lambda: "no new connections" in other.log(), "it goes down")
             await asyncio.sleep(1)  # for what must not happen: it ends
             assert other.running
-        finally:
-            proctree.kill(frozen, signal.SIGCONT)
         await leaving
         assert await talk.arrived() == 0
 
 
 async def test_a_server_that_comes_back_has_its_component_again(kind: str, tmp_path: Path) -> None:
-    async with component(tmp_path, kind, server={"queue": 500}) as (here, _):
+    async with component(tmp_path, kind, server={"queue": 500}, edge={"lease_s": 600}) as (here, _):
         for times, polite in enumerate((True, False), 2):
             async with Peer(here.server, 1) as contact:
                 talk = Talk(here, contact)
@@ -312,12 +309,26 @@ async def test_a_server_that_comes_back_has_its_component_again(kind: str, tmp_p
             await (here.server.stop() if polite else here.server.sigkill())
             await wait_until(lambda: phase_is(here, "lost"), "the connection is lost")
             await here.order((COMPONENT, "send", {"to": here.server.jid(2), "body": f"meanwhile {times}"}))
-            await here.server.start()
-            async with Peer(here.server, 2) as other:
+            async with contextlib.AsyncExitStack() as stack:
+                # The contact first: what servers do with messages to who is not there is not what is tested.
+                with frozen(here.edges[0]):
+                    await here.server.start()
+                    other = await stack.enter_async_context(Peer(here.server, 2))
                 await here.told("connected", COMPONENT, times)
                 await wait_until(lambda: other.bodies == [f"meanwhile {times}"], "it was sent")  # noqa: B023
                 other.say(visitor(1), f"echo back {times}")
                 await other.until_it_has([f"meanwhile {times}", f"back {times}"])
+
+
+@contextlib.contextmanager
+def frozen(edge: Edge) -> Iterator[None]:
+    """Its processes stand still meanwhile."""
+    members = edge.members()
+    proctree.stop(members)
+    try:
+        yield
+    finally:
+        proctree.kill(members, signal.SIGCONT)
 
 
 async def phase_is(here: Held, phase: str) -> bool:

@@ -95,7 +95,7 @@ async def test_an_edge_that_was_stopped_for_too_long_falls_silent(kind: str, tmp
         frozen, awake = here.edges
         lost = await here.links_of(frozen, links)
         assert lost
-        proctree.kill(frozen.members(), signal.SIGSTOP)
+        proctree.stop(frozen.members())
         try:
             await here.happened("resumed", lost)
             await talk.flows()
@@ -113,7 +113,7 @@ async def test_an_edge_alone_that_was_stopped_for_too_long_takes_its_links_up_ag
         [edge] = here.edges
         members = edge.members()
         before = await here.id_of(edge)
-        proctree.kill(members, signal.SIGSTOP)
+        proctree.stop(members)
         try:
             await here.lapsed(before)
         finally:
