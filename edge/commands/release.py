@@ -1,7 +1,8 @@
 """``holdfast release …``: the table of an app's releases, and every change of it.
 
 Owns flags and the order of calls; how things look is `edge.commands.release_views`'s. What a change means, and when it
-is refused, is the edge's to say: its sentences are passed on as they are.
+is refused, is the edge's to say: its sentences are passed on as they are. Longer than our other rooms: twelve commands,
+one after the other, which share what stands below them.
 """
 
 from __future__ import annotations

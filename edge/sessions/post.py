@@ -3,6 +3,8 @@
 Promises: an order to one session from one process arrives in the order given, and is carried out at most once even
 when a letter has to be repeated. The bus delivers letters at most once, so an order is repeated until its receipt
 comes, three times at most; then nobody knows, and `NotConfirmed` says so.
+
+Longer than our other rooms: both ends of each letter are here, side by side.
 """
 
 from __future__ import annotations
