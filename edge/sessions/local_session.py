@@ -186,10 +186,6 @@ class LocalSession:
     def take(self, max_events: int, max_bytes: int) -> Parcel:
         model = self.model
         self._announced = False
-        # Answers may wait for the end of the tick, and the client for nothing: now it shows if it is behind with them.
-        self.connection.flush()
-        if self._behind:
-            return Parcel(model.id, model.release, model.user, model.state or {}, model.version, 1, ())
         self._follow()
         events = model.take(max_events, max_bytes)
         return Parcel(model.id, model.release, model.user, model.state or {}, model.version, 1, events)
@@ -486,14 +482,10 @@ class LocalSession:
         model = self.model
         if self._announced or model.flying is not None or not model.queue or self._agenda is not None:
             return
-        if self._behind:
+        if self._congested and model.phase is Phase.LIVE:
             return
         self._announced = True
         self._services.deliverer.ready(self)
-
-    @property
-    def _behind(self) -> bool:
-        return self._congested and self.model.phase is Phase.LIVE
 
     def _choose(self, *, stay: bool) -> Release:
         model, services = self.model, self._services
