@@ -116,6 +116,11 @@ class Agenda:
 
         future.add_done_callback(paid)
 
+    @property
+    def answers(self) -> bool:
+        """What is carried out is the answer to an event of the session's own, and no order from elsewhere."""
+        return self._current is not None and self._current.event is not None
+
     def publication_id(self) -> str | None:
         """A name for the current task's next publication: the same on whichever edge carries out the answer to this
         event. None for an order from elsewhere, which nobody carries out twice."""

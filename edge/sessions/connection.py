@@ -42,9 +42,11 @@ class Connection(Protocol):
         """Refuse the handshake with a plain HTTP answer and close."""
         ...
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: Frame, *, owed: bool = False) -> None:
         """Put a message into the outbox; written at the end of the loop tick. Over `outbox_bytes`, and congested: the
-        transport closes with 1008 `slow consumer` and tells the listener `ended(cause="slow")`."""
+        transport closes with 1008 `slow consumer` and tells the listener `ended(cause="slow")`. Not for what is `owed`:
+        an answer that was asked for before the client was behind. No more of them are asked for until it no longer is,
+        so they cannot pile up."""
         ...
 
     def ping(self, payload: bytes) -> None:

@@ -53,6 +53,9 @@ def perform(agenda: Agenda, action: Action, services: Services) -> Future[None] 
     if target is not None and target != session.session:
         _pass_on(agenda, target, action, services)
         return None
+    if type(action) is Send:
+        session.connection.send(Frame(action.payload), owed=agenda.answers)
+        return None
     do = _DOING.get(type(action))
     return do(session, action, services) if do is not None else None
 
@@ -64,10 +67,6 @@ def _accept(session: LocalSession, action: Accept, services: Services) -> None:
 
 def _reject(session: LocalSession, action: Reject, services: Services) -> None:
     session.reject(action.status, action.headers, action.text.encode())
-
-
-def _send(session: LocalSession, action: Send, services: Services) -> None:
-    session.connection.send(Frame(action.payload))
 
 
 def _close(session: LocalSession, action: CloseSession, services: Services) -> None:
@@ -126,7 +125,6 @@ def _for_link(agenda: Agenda, action: Action) -> Action:
 _DOING: dict[type, Callable[[LocalSession, Any, Services], Future[None] | None]] = {
     Accept: _accept,
     Reject: _reject,
-    Send: _send,
     CloseSession: _close,
     Subscribe: _subscribe,
     Unsubscribe: _unsubscribe,

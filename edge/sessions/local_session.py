@@ -200,7 +200,7 @@ class LocalSession:
                 # The hot path: nothing to ask anybody, nothing to wait for.
                 connection = self.connection
                 for action in outcome.actions:
-                    connection.send(Frame(action.payload))  # type: ignore[union-attr]
+                    connection.send(Frame(action.payload), owed=True)  # type: ignore[union-attr]
                 self.settled(event)
             else:
                 self._do(event, outcome, None)

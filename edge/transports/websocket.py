@@ -297,7 +297,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     # Sending
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: Frame, *, owed: bool = False) -> None:
         if self._state is not _OPEN and self._state is not _PARTING:
             return
         if self._window_bits:
@@ -315,7 +315,7 @@ class WebSocketConnection(asyncio.Protocol):
         meters.bytes_out.value += frame.size or payload_bytes(wire)
         outbox = self._outbox
         outbox.put(wire)
-        if outbox.congested:
+        if outbox.congested and not owed:
             self._check_backlog()
 
     def _deflated(self, frame: Frame) -> bytes:

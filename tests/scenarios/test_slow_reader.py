@@ -174,26 +174,28 @@ async def test_a_client_that_sends_faster_than_its_backend_answers_is_slowed_dow
 
 async def test_a_client_that_asks_faster_than_it_takes_answers_is_slowed_down_and_not_closed(tmp_path: Path) -> None:
     """Its own answers never overrun its outbox: while it does not take them, the backend is asked for no more."""
-    total = 2_500
-    async with (
-        Backend(tmp_path, "tests.scenarios.backends:plain") as backend,
-        Edge(tmp_path, routes=[room_route(backend)]) as edge,
-        raw_websocket(edge.port, receive_bytes=65_536) as client,
-    ):
-        sent = 0
+    total, crowd = 2_500, 4
+    async with contextlib.AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(Backend(tmp_path, "tests.scenarios.backends:plain"))
+        edge = await stack.enter_async_context(Edge(tmp_path, routes=[room_route(backend)]))
+        # Several, so that what is written to them is gathered for longer than a tick.
+        opened = [raw_websocket(edge.port, receive_bytes=65_536) for _ in range(crowd)]
+        clients = [await stack.enter_async_context(each) for each in opened]
+        sent = [0] * crowd
 
-        async def send_all() -> None:
-            nonlocal sent
+        async def send_all(index: int) -> None:
             for number in range(total):
-                client.write(client_frame(1, numbered(number).encode(), mask=b"\0\0\0\0"))
-                await client.writer.drain()
-                sent += 1
+                clients[index].write(client_frame(1, numbered(number).encode(), mask=b"\0\0\0\0"))
+                await clients[index].writer.drain()
+                sent[index] += 1
 
-        sending = asyncio.create_task(send_all())
-        await until_counted(edge, 1, "reading_paused")
-        assert await standstill(lambda: sent) < total
-        for number in range(total):
-            head, payload = await client.frame()
-            assert (head, payload.decode()) == (0x81, numbered(number))
-        await sending
+        sending = [asyncio.create_task(send_all(index)) for index in range(crowd)]
+        await until_counted(edge, crowd, "reading_paused")
+        await standstill(lambda: sum(sent))
+        assert max(sent) < total
+        for client in clients:
+            for number in range(total):
+                head, payload = await client.frame()
+                assert (head, payload.decode()) == (0x81, numbered(number))
+        await asyncio.gather(*sending)
         assert await counted(edge, "limits_hit_total", limit="outbox_bytes") == 0

@@ -325,10 +325,10 @@ class GripSocket:
                         continue  # as in Pushpin: neither an order nor a message
                     content = content[len(marker) :]
                 if kind == "BINARY":
-                    connection.send(Frame(content))
+                    connection.send(Frame(content), owed=True)
                     continue
                 try:
-                    connection.send(Frame(content.decode()))
+                    connection.send(Frame(content.decode()), owed=True)
                 except UnicodeDecodeError as error:
                     self.break_off("backend sent text that is not UTF-8", error)
                     return False

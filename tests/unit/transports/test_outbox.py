@@ -113,6 +113,23 @@ async def test_a_slow_reader_is_closed_with_1008() -> None:
         assert guest.ends == [(1008, "slow consumer", True, "slow")]
 
 
+async def test_what_a_slow_reader_has_asked_for_before_does_not_close_it_and_what_others_send_does() -> None:
+    route = RouteSettings(limits=LimitSettings(outbox_bytes=200_000))
+    async with (
+        listening(route, send_buffer=8_192) as listener,
+        raw_websocket(listener.port, receive_bytes=8_192) as client,
+    ):
+        guest = await listener.guest()
+        guest.connection.send(Frame(b"x" * 300_000), owed=True)
+        guest.connection.flush()
+        assert guest.congestions == [True]
+        guest.connection.send(Frame(b"y" * 300_000), owed=True)
+        assert listener.limits_hit() == {}
+        guest.connection.send(Frame(b"z"))
+        assert listener.limits_hit() == {"outbox_bytes": 1}
+        assert await client.closing() == (1008, "slow consumer")
+
+
 async def test_one_large_message_to_a_client_that_has_taken_everything_is_no_slowness() -> None:
     route = RouteSettings(limits=LimitSettings(outbox_bytes=10_000))
     async with listening(route) as listener, raw_websocket(listener.port) as client:

@@ -47,7 +47,7 @@ class Client:
         self.said.append(("reject", status, body))
         self.end(1006, clean=False, cause="backend")
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: Frame, *, owed: bool = False) -> None:
         self.said.append(frame.payload)
 
     def ping(self, payload: bytes) -> None:
