@@ -60,7 +60,8 @@ class Mover:
         """This walk looks at all sessions, not only at those that are to leave."""
         self._more = False
         """Somebody is on a release that is being emptied, or could not be moved yet."""
-        self._moved = 0
+        self._moved = self._failed = 0
+        """In this walk."""
         self._still: dict[str, _Stillness] = {}
         self._noticed: dict[Key, set[str]] = {}
         self._met: set[str] = set()
@@ -105,7 +106,9 @@ class Mover:
     def _end(self) -> None:
         if self._moved:
             _log.info("%d sessions were moved to other releases", self._moved)
-            self._moved = 0
+        if self._failed:
+            _log.error("%d sessions could not be moved to other releases; trying again", self._failed)
+        self._moved = self._failed = 0
         # Who was not met in this walk has left, or has ended.
         self._still = {id: still for id, still in self._still.items() if id in self._met}
         self._noticed = {key: told & self._met for key, told in self._noticed.items() if told & self._met}
@@ -120,7 +123,9 @@ class Mover:
         try:
             return self._see_to(held)
         except Exception:
-            _log.exception("a session could not be moved to another release")
+            if not self._failed:  # the first says what is wrong, as a rule with all of them
+                _log.exception("a session could not be moved to another release")
+            self._failed += 1
             self._more = True
             return False
 

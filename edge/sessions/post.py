@@ -131,7 +131,7 @@ class Post:
 
     @property
     def undone(self) -> int:
-        """Orders of ours that nobody has confirmed yet, and that would be lost with this process."""
+        """Letters that nobody has confirmed yet, and orders that wait for links: lost if this process ended now."""
         return len(self._sent) + self.links.waiting
 
     def order(

@@ -7,7 +7,7 @@ go=$1 version=$2 target=$(realpath -m "$3")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
-"$go" mod download "k8s.io/kubernetes@v$version" >/dev/null 2>&1 || true  # says below what is in the way, if something is
+"$go" mod download "k8s.io/kubernetes@v$version"
 theirs=$("$go" env GOMODCACHE)/cache/download/k8s.io/kubernetes/@v/v$version.mod
 {
     echo "module build"

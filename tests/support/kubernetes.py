@@ -9,11 +9,9 @@ import os
 import secrets
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +20,7 @@ import yaml
 
 from tests.support.needs import missing, needs_program
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.threaded import QuietHandler, ThreadedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_S = 120.0
@@ -105,16 +104,8 @@ class Cluster:
     @contextmanager
     def proxy(self, token: str) -> Iterator[Proxy]:
         """As `kubectl proxy` would be run with that token."""
-        with self._client(token) as http:
-            server = Proxy(http)
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-            thread.start()
-            try:
-                yield server
-            finally:
-                server.shutdown()
-                thread.join()
-                server.server_close()
+        with self._client(token) as http, Proxy(http).serving() as server:
+            yield server
 
     def _client(self, token: str) -> httpx.Client:
         trust = ssl.create_default_context(cafile=str(self.folder / "apiserver.crt"))
@@ -131,40 +122,26 @@ class Cluster:
         }  # fmt: skip
 
 
-class Proxy(ThreadingHTTPServer):
+class Proxy(ThreadedServer):
     """Passes everything on with a token. `seen`: (method, path without query, status, JSON) of all that passed."""
 
-    daemon_threads = True
-
     def __init__(self, http: httpx.Client) -> None:
-        super().__init__((LOOPBACK, 0), _Passing)
+        super().__init__(_Passing)
         self.http = http
         self.seen: list[tuple[str, str, int, Any]] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.server_port}"
 
-
-class _Passing(BaseHTTPRequestHandler):
+class _Passing(QuietHandler):
     def _pass_on(self) -> None:
         server = self.server
         assert isinstance(server, Proxy)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         kept = {name: value for name, value in self.headers.items() if name.lower() in ("accept", "content-type")}
-        answer = server.http.request(self.command, self.path, content=body, headers=kept)
+        answer = server.http.request(self.command, self.path, content=self.body(), headers=kept)
         told = answer.json() if answer.headers["content-type"] == "application/json" else None
         server.seen.append((self.command, self.path.partition("?")[0], answer.status_code, told))
-        self.send_response(answer.status_code)
-        self.send_header("Content-Type", answer.headers["content-type"])
-        self.send_header("Content-Length", str(len(answer.content)))
-        self.end_headers()
-        self.wfile.write(answer.content)
+        self.answer(answer.status_code, answer.headers["content-type"], answer.content)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Not on the test's output."""
 
 
 @contextmanager

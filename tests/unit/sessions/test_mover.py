@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from edge.clock import ManualClock
 from edge.config import RouteSettings
 from edge.model.cohort import Subject
@@ -80,13 +82,18 @@ def test_everybody_is_moved_a_few_at_a_time_and_then_nothing_is_left_to_do() -> 
     assert hall.wheel.next_due_ms() is None
 
 
-def test_one_that_cannot_be_moved_keeps_nobody_else_and_is_tried_again() -> None:
+def test_those_that_cannot_be_moved_keep_nobody_else_and_are_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     hall = Hall(5)
-    hall.links[1].broken = True
+    for link in hall.links[1:3]:
+        link.broken = True
     hall.retire_old()
     hall.go_on(5 * TICK_MS)
-    assert hall.on_old == 1
-    hall.links[1].broken = False
+    assert hall.on_old == 2
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.exc_info is not None for record in told] == [True, False]  # however many there are
+    assert told[1].getMessage().startswith("2 sessions could not be moved")
+    for link in hall.links:
+        link.broken = False
     hall.go_on(2 * AGAIN_MS)
     assert hall.on_old == 0
 
