@@ -10,7 +10,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY pyproject.toml README.md LICENSE ./
 COPY edge edge
 COPY backend_sdk backend_sdk
-RUN /opt/holdfast/bin/pip install ".[edge]" \
+RUN /opt/holdfast/bin/pip install ".[edge,zmq]" \
     && /opt/holdfast/bin/pip uninstall -y pip \
     && find /opt/holdfast -name __pycache__ -type d -prune -exec rm -rf {} +
 
