@@ -17,9 +17,10 @@ NONE_LEFT := $(if $(ARGS),5,never)
 # Renders the charts in tests. Another one: HOLDFAST_HELM, or one in PATH.
 HELM         := .tools/helm
 HELM_VERSION := v3.19.0
-# Judges what they render, in `make test-long`.
-KUBE         := .tools/kube-apiserver
+# Judges and runs what they render, in `make test-long`.
+KUBE         := .tools/kubernetes
 KUBE_VERSION := 1.34.4
+DNS_VERSION  := 1.12.4
 GO           ?= $(shell command -v go 2>/dev/null || ls /usr/local/go/bin/go /usr/lib/go-1.2[1-9]/bin/go 2>/dev/null | tail -1)
 
 # Where `make run` and `make run-xmpp` listen.
@@ -85,10 +86,10 @@ $(HELM): Makefile
 	echo "Building helm $(HELM_VERSION); this takes a few minutes, once"; \
 	GOBIN=$(CURDIR)/.tools GOFLAGS=-mod=mod $(GO) install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION) && touch $@
 
-$(KUBE): tests/support/build_kube_apiserver.sh
-	@if [ -z "$(GO)" ]; then echo "Building kube-apiserver needs Go (Debian: apt install golang-go)." >&2; exit 1; fi; \
-	echo "Building kube-apiserver $(KUBE_VERSION); this takes ten minutes, once"; \
-	$< "$(GO)" $(KUBE_VERSION) $@
+$(KUBE): tests/support/build_kubernetes.sh
+	@if [ -z "$(GO)" ]; then echo "Building Kubernetes needs Go (Debian: apt install golang-go)." >&2; exit 1; fi; \
+	echo "Building Kubernetes $(KUBE_VERSION); this takes ten minutes, once"; \
+	$< "$(GO)" $(KUBE_VERSION) $(DNS_VERSION) $@ && touch $@
 
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) .tools .venv-autobahn .node .data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -230,7 +230,8 @@ class App:
     # ASGI --------------------------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry. Every path is taken: mount the app where it should answer."""
+        """The ASGI entry. Every path is taken: mount the app where it should answer. `GET …/healthz` says that this
+        process answers: for health checks of releases and of whatever runs the process."""
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -251,6 +252,9 @@ class App:
             self.handlers.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] in ("GET", "HEAD") and scope["path"].endswith("/healthz"):
+            await asgi.answer_text(send, 200, "ok")  # a server drops the body of an answer to HEAD
+            return
         if scope["method"] != "POST":
             await asgi.answer_text(send, 405, _HELP, [(b"allow", b"POST")])
             return

@@ -40,7 +40,10 @@ def add(
     """
     checked_sha(sha)
     if sha == table.configured:
-        raise Conflict(f"release {sha!r} comes from the configuration; change it there")
+        raise Conflict(
+            f"release {sha!r} comes from the configuration; change it there, or give the route's `release` a name that "
+            "no deploy uses"
+        )
     old = table.entries.get(sha)
     if old is None and len(table.entries) >= RELEASES_MOST:
         raise Conflict(f"there are {RELEASES_MOST} releases already; remove empty ones first")

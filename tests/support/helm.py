@@ -71,11 +71,19 @@ def validate(objects: Sequence[Object]) -> None:
             kubernetes_validate.validate(each, KUBERNETES.rpartition(".")[0], strict=True)
 
 
-def install(chart: Path, values: Mapping[str, Any], *, name: str, namespace: str, kubeconfig: Path) -> str:
-    """Install or upgrade, in the cluster of `kubeconfig`; hooks, which are pods, are left out. What helm said, warnings
-    of the cluster included. `HelmRefused`."""
-    where = ["--namespace", namespace, "--kubeconfig", str(kubeconfig), "--no-hooks"]
-    return _helm(["upgrade", "--install", name, str(chart), *where], values)
+def install(
+    chart: Path, values: Mapping[str, Any], *, name: str, namespace: str, kubeconfig: Path, pods: bool = False
+) -> str:
+    """Install or upgrade, in the cluster of `kubeconfig`. What helm said, warnings of the cluster included.
+    `HelmRefused`. With `pods` it runs hooks, which are pods, and waits until all is ready."""
+    where = ["--namespace", namespace, "--kubeconfig", str(kubeconfig)]
+    how = ["--wait", "--timeout", "3m"] if pods else ["--no-hooks"]
+    return _helm(["upgrade", "--install", name, str(chart), *where, *how], values)
+
+
+def helm(*arguments: str, namespace: str, kubeconfig: Path) -> str:
+    """Another of its commands, such as ``test`` and ``uninstall``. `HelmRefused`."""
+    return _helm([*arguments, "--namespace", namespace, "--kubeconfig", str(kubeconfig)])
 
 
 def named(objects: Sequence[Object], kind: str, name: str | None = None) -> Object:
@@ -91,16 +99,16 @@ def kinds(objects: Sequence[Object]) -> list[str]:
     return sorted(each["kind"] for each in objects)
 
 
-def _helm(arguments: Sequence[str], values: Mapping[str, Any]) -> str:
+def _helm(arguments: Sequence[str], values: Mapping[str, Any] | None = None) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "values.yaml")
-        file.write_text(yaml.safe_dump(dict(values)))
+        file.write_text(yaml.safe_dump(dict(values or {})))
         homes = {f"HELM_{what}_HOME": folder for what in ("CACHE", "CONFIG", "DATA")}
         ended = subprocess.run(
-            [helm_binary(), *arguments, "--values", str(file)],
+            [helm_binary(), *arguments, *([] if values is None else ["--values", str(file)])],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=360,
             env={**os.environ, **homes},
         )
     if ended.returncode:

@@ -44,6 +44,13 @@ class Engine:
         """From the top folder, as the Dockerfiles say."""
         self.call("build", *self._build, "--file", str(ROOT / dockerfile), "--tag", tag, str(ROOT), seconds=_BUILD_S)
 
+    def build_text(self, dockerfile: str, tag: str) -> None:
+        """From the text of a Dockerfile that copies nothing."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "Dockerfile")
+            file.write_text(dockerfile)
+            self.call("build", *self._build, "--file", str(file), "--tag", tag, folder, seconds=_BUILD_S)
+
     def inspect(self, tag: str) -> dict[str, Any]:
         [found] = json.loads(self.call("image", "inspect", tag))
         return dict(found)
@@ -130,6 +137,7 @@ def _podman() -> Engine:
 
 
 def _base_of(dockerfile: str) -> str:
+    """What its stages are all built from."""
     [base] = {str(each) for each in re.findall(r"^FROM (\S+)", (ROOT / dockerfile).read_text(), re.MULTILINE)}
     return base
 

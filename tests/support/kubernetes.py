@@ -1,6 +1,7 @@
 """A real Kubernetes API on loopback: kube-apiserver over etcd, with its admission, schemas, RBAC and service accounts.
 
-There are no nodes and no controllers: what is created is judged and kept, and nothing of it runs.
+There are no nodes and no controllers: what is created is judged and kept, and nothing of it runs. `kubernetes_node`
+adds what runs it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -24,23 +25,26 @@ from tests.support.threaded import QuietHandler, ThreadedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_S = 120.0
+SERVICES = "10.0.0.0/24"
+CERTIFICATE = "apiserver.crt"
+"""Self-signed, and so its own authority."""
 
 
-def api_server_binary() -> str:
-    """HOLDFAST_KUBE_APISERVER, or what `make .tools/kube-apiserver` built; the test is skipped without."""
-    built = ROOT / ".tools" / "kube-apiserver"
-    found = os.environ.get("HOLDFAST_KUBE_APISERVER") or (str(built) if built.exists() else "")
-    if not found:
-        missing("kube-apiserver (make .tools/kube-apiserver)")
-    return found
+def binary(name: str) -> str:
+    """One of Kubernetes' programs, in the folder HOLDFAST_KUBERNETES or where `make .tools/kubernetes` built them; the
+    test is skipped without."""
+    found = Path(os.environ.get("HOLDFAST_KUBERNETES") or ROOT / ".tools" / "kubernetes") / name
+    if not found.exists():
+        missing(f"{name} (make .tools/kubernetes)")
+    return str(found)
 
 
 class Cluster:
     """The API, as its administrator sees it."""
 
-    def __init__(self, folder: Path, port: int, token: str) -> None:
-        self.folder, self.port, self._token = folder, port, token
-        self.url = f"https://{LOOPBACK}:{port}"
+    def __init__(self, folder: Path, host: str, port: int, token: str) -> None:
+        self.folder, self._token = folder, token
+        self.url = f"https://{host}:{port}"
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(yaml.safe_dump(self._config()))
         self._http = self._client(token)
@@ -49,10 +53,16 @@ class Cluster:
 
     def ask(self, method: str, path: str, body: Any = None, code: int | tuple[int, ...] = (200, 201, 202)) -> Any:
         """As the administrator; JSON both ways. Another status than `code` fails the test."""
-        answer = self._http.request(method, path, json=body)
         allowed = (code,) if isinstance(code, int) else code
+        answer = self._http.request(method, path, json=body)
         assert answer.status_code in allowed, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
+
+    def text(self, path: str) -> str:
+        """What is no JSON: logs."""
+        answer = self._http.get(path)
+        assert answer.is_success, f"{path}: {answer.status_code} {answer.text}"
+        return answer.text
 
     def __enter__(self) -> Self:
         return self
@@ -108,12 +118,12 @@ class Cluster:
             yield server
 
     def _client(self, token: str) -> httpx.Client:
-        trust = ssl.create_default_context(cafile=str(self.folder / "apiserver.crt"))
+        trust = ssl.create_default_context(cafile=str(self.folder / CERTIFICATE))
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.url, headers=headers, verify=trust, timeout=30, trust_env=False)
 
     def _config(self) -> Mapping[str, Any]:
-        cluster = {"server": self.url, "certificate-authority": str(self.folder / "apiserver.crt")}
+        cluster = {"server": self.url, "certificate-authority": str(self.folder / CERTIFICATE)}
         return {
             "apiVersion": "v1", "kind": "Config", "current-context": "it",
             "clusters": [{"name": "it", "cluster": cluster}],
@@ -145,9 +155,9 @@ class _Passing(QuietHandler):
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """An empty one, while the block runs."""
-    api_server, etcd = api_server_binary(), needs_program("etcd", "the Kubernetes API keeps its objects there")
+def cluster(folder: Path, host: str = LOOPBACK, *, controllers: bool = False) -> Iterator[Cluster]:
+    """An empty one, while it lasts. With `controllers` to come, pods have the service accounts that those make."""
+    api_server, etcd = binary("kube-apiserver"), needs_program("etcd", "the Kubernetes API keeps its objects there")
     folder.mkdir(parents=True, exist_ok=True)
     client_port, peer_port, port = free_port(), free_port(), free_port()
     token, key = secrets.token_hex(16), folder / "accounts.key"
@@ -161,32 +171,53 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             "--listen-peer-urls", f"http://{LOOPBACK}:{peer_port}",
         ],
         "kube-apiserver": [
-            api_server, f"--etcd-servers={where}", f"--bind-address={LOOPBACK}", f"--secure-port={port}",
+            api_server, f"--etcd-servers={where}", f"--bind-address={host}", f"--secure-port={port}",
             f"--cert-dir={folder}", f"--token-auth-file={folder / 'tokens.csv'}", "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={key}.pub",
-            f"--service-account-signing-key-file={key}", "--service-cluster-ip-range=10.0.0.0/24",
-            "--disable-admission-plugins=ServiceAccount", "--feature-gates=HPAScaleToZero=true",
+            f"--service-account-signing-key-file={key}", f"--service-cluster-ip-range={SERVICES}",
+            "--feature-gates=HPAScaleToZero=true", "--kubelet-preferred-address-types=InternalIP",
+            *([] if controllers else ["--disable-admission-plugins=ServiceAccount"]),
         ],
     }  # fmt: skip
-    running: list[subprocess.Popen[bytes]] = []
+    with running(folder, commands) as up:
+        up.wait_for((folder / CERTIFICATE).exists, "the Kubernetes API has made a certificate")
+        with Cluster(folder, host, port, token) as found:
+            up.wait_for(found.ready, "the Kubernetes API is ready")
+            yield found
+
+
+class Running:
+    """Programs of a cluster."""
+
+    def __init__(self, folder: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+        self._folder, self._processes = folder, processes
+
+    def wait_for(self, there: Callable[[], bool], what: str) -> None:
+        """Fails after `UP_S`, or when one of the programs has ended, with the ends of their logs."""
+        give_up = time.monotonic() + UP_S
+        while not there():
+            ended = [name for name, process in self._processes.items() if process.poll() is not None]
+            assert not ended, f"{ended[0]} has ended: {self.log(ended[0])}"
+            assert time.monotonic() < give_up, (
+                f"not after {UP_S:g} s: {what}: {''.join(map(self.log, self._processes))}"
+            )
+            time.sleep(0.2)
+
+    def log(self, name: str) -> str:
+        """Its last lines."""
+        return (self._folder / f"{name}.log").read_text()[-3_000:]
+
+
+@contextmanager
+def running(folder: Path, commands: Mapping[str, Sequence[str]]) -> Iterator[Running]:
+    """Programs by name, each with a log in `folder`; killed at the end, the last one first."""
+    processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, command in commands.items():
             with (folder / f"{name}.log").open("wb") as log:
-                running.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
-        _wait_for((folder / "apiserver.crt").exists, folder, running)
-        with Cluster(folder, port, token) as found:
-            _wait_for(found.ready, folder, running)
-            yield found
+                processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        yield Running(folder, processes)
     finally:
-        for process in reversed(running):
+        for process in reversed(processes.values()):
             process.kill()
             process.wait()
-
-
-def _wait_for(there: Callable[[], bool], folder: Path, running: list[subprocess.Popen[bytes]]) -> None:
-    give_up = time.monotonic() + UP_S
-    while not there():
-        logs = "".join((folder / f"{name}.log").read_text()[-2_000:] for name in ("etcd", "kube-apiserver"))
-        assert all(process.poll() is None for process in running), logs
-        assert time.monotonic() < give_up, f"the Kubernetes API is not up after {UP_S:g} s: {logs}"
-        time.sleep(0.2)

@@ -94,7 +94,12 @@ holdfast.dev/release: {{ include "release.sha" . | quote }}
 {{- end -}}
 
 {{- define "release.url" -}}
-http://{{ include "release.fullname" . }}.{{ .Release.Namespace }}.svc:{{ .Values.port }}
+http://{{ include "release.fullname" . }}.{{ .Release.Namespace }}.svc:{{ .Values.port }}{{ ternary "" .Values.path (eq .Values.path "/") }}
+{{- end -}}
+
+{{/* What is asked whether the backend is well: below the path that events go to, for the edge and for the probes. */}}
+{{- define "release.healthPath" -}}
+{{ trimSuffix "/" .Values.path }}{{ .Values.health.path }}
 {{- end -}}
 
 {{- define "release.podSecurity" -}}
@@ -151,6 +156,8 @@ spec:
     spec:
       restartPolicy: Never
       automountServiceAccountToken: false
+      # A Service called holdfast would bring variables such as HOLDFAST_PORT, which look like settings.
+      enableServiceLinks: false
       securityContext:
         {{- include "release.podSecurity" $root | nindent 8 }}
       {{- with $root.Values.imagePullSecrets }}

@@ -292,6 +292,14 @@ async def test_get_explains_and_other_paths_are_taken() -> None:
         assert (await backend.post("/any/path", content=body())).json() == {"results": []}
 
 
+async def test_an_app_alone_passes_health_checks() -> None:
+    app = Starlette(routes=[Mount("/edge", App(secrets=["s" * 32]))])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://backend") as backend:
+        for method in ("GET", "HEAD"):
+            assert (await backend.request(method, "/edge/healthz")).status_code == 200
+        assert (await backend.post("/edge/healthz", content=body())).status_code == 401
+
+
 def test_wrong_registration_and_settings_are_refused() -> None:
     app = App()
     app.on_message(lambda session, event: None)

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Build a Kubernetes of one node, for tests of the charts: build_kubernetes.sh GO VERSION COREDNS_VERSION FOLDER
+# Kubernetes' own go.mod replaces its staging modules by folders that the published module does not have; here they are
+# replaced by what was published of them. Takes ten minutes and 3 GB, once.
+set -euo pipefail
+go=$1 version=$2 coredns=$3 target=$(realpath -m "$4")
+programs=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+"$go" mod download "k8s.io/kubernetes@v$version"
+theirs=$("$go" env GOMODCACHE)/cache/download/k8s.io/kubernetes/@v/v$version.mod
+{
+    echo "module build"
+    grep '^go ' "$theirs"
+    echo "require k8s.io/kubernetes v$version"
+    awk -v staging="v0.${version#1.}" '$1 ~ /^k8s.io\// && $2 == "v0.0.0" { print "replace " $1 " => " $1 " " staging }' "$theirs"
+} >go.mod
+{
+    printf '//go:build tools\n\npackage build\n\n'
+    printf 'import _ "k8s.io/kubernetes/cmd/%s"\n' "${programs[@]}"
+} >tools.go
+"$go" mod tidy
+v=k8s.io/component-base/version
+IFS=. read -r major minor _ <<<"$version"
+for program in "${programs[@]}"; do
+    "$go" build -ldflags "-s -w -X $v.gitVersion=v$version -X $v.gitMajor=$major -X $v.gitMinor=$minor" \
+        -o "$folder/built/$program" "k8s.io/kubernetes/cmd/$program"
+done
+GOBIN=$folder/built GOFLAGS=-mod=mod "$go" install -ldflags "-s -w" "github.com/coredns/coredns@v$coredns"
+mkdir -p "$target"
+mv "$folder"/built/* "$target"
