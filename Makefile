@@ -21,6 +21,7 @@ HELM_VERSION := v3.19.0
 KUBE         := .tools/kubernetes
 KUBE_VERSION := 1.34.4
 DNS_VERSION  := 1.12.4
+NET_VERSION  := 2.1.0
 GO           ?= $(shell command -v go 2>/dev/null || ls /usr/local/go/bin/go /usr/lib/go-1.2[1-9]/bin/go 2>/dev/null | tail -1)
 
 # Where `make run` and `make run-xmpp` listen.
@@ -89,7 +90,7 @@ $(HELM): Makefile
 $(KUBE): tests/support/build_kubernetes.sh
 	@if [ -z "$(GO)" ]; then echo "Building Kubernetes needs Go (Debian: apt install golang-go)." >&2; exit 1; fi; \
 	echo "Building Kubernetes $(KUBE_VERSION); this takes ten minutes, once"; \
-	$< "$(GO)" $(KUBE_VERSION) $(DNS_VERSION) $@ && touch $@
+	$< "$(GO)" $(KUBE_VERSION) $(DNS_VERSION) $(NET_VERSION) $@ && touch $@
 
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) .tools .venv-autobahn .node .data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -37,12 +38,25 @@ ENTRYPOINT ["redis-server", "--protected-mode", "no"]
 """
 """As the official image has it: a server that takes what the chart tells it."""
 
+TRY = """
+import socket, sys, time
+host, port, seconds = sys.argv[1:]
+ends = time.monotonic() + int(seconds)
+while time.monotonic() < ends:
+    try:
+        sys.exit(socket.create_connection((host, int(port)), timeout=1).close())
+    except OSError as why:
+        print(why, flush=True)
+        time.sleep(0.2)
+sys.exit(1)
+"""
+
 
 class Place:
     """A namespace with an edge, and the names and addresses of what is in it."""
 
     def __init__(self, node: Node, namespace: str) -> None:
-        self.node, self.namespace = node, namespace
+        self.node, self.namespace, self._tries = node, namespace, itertools.count()
         self._where: dict[str, Any] = {"namespace": namespace, "kubeconfig": node.cluster.kubeconfig}
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
         node.cluster.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace, "labels": labels}})
@@ -144,6 +158,33 @@ class Place:
             return bool(status.get("succeeded"))
 
         await wait_until(ended, "the reaper has run", UP_S)
+
+    async def reaches(self, address: str, within_s: int, **labels: str) -> bool:
+        """Could a pod with these labels connect to ``host:port`` in that time?"""
+        host, port = address.split(":")
+        name = f"try-{next(self._tries)}"
+        container = {
+            "name": "try", "image": f"{EDGE_IMAGE}:{TAG}", "command": ["python", "-c", TRY],
+            "args": [host, port, str(within_s)],
+            "securityContext": {
+                "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
+            },
+        }  # fmt: skip
+        spec = {
+            "containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        }  # fmt: skip
+        pods = f"/api/v1/namespaces/{self.namespace}/pods"
+        self.ask("POST", pods, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+        phase = ""
+
+        def ended() -> bool:
+            nonlocal phase
+            phase = str(self.ask("GET", f"{pods}/{name}")["status"]["phase"])
+            return phase in ("Succeeded", "Failed")
+
+        await wait_until(ended, f"{name} has tried", UP_S)
+        return phase == "Succeeded"
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +304,19 @@ async def test_a_release_is_uninstalled_once_its_sessions_have_left(machine: Nod
         await wait_until(lambda: not here.pods(f"app-{OLD}"), "its pods are gone", UP_S)
         assert set(await here.table()) == {"default", NEW}
         assert (await says(client, "and on"))["release"] == NEW
+
+
+async def test_policies_let_through_whom_they_name_and_nobody_else(machine: Node) -> None:
+    here = Place(machine, "policies")
+    await here.edge(replicas=1, networkPolicy={"clients": [{"podSelector": {"matchLabels": {"may": "connect"}}}]})
+    edges = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "holdfast-edge"}}}
+    await here.release(OLD, networkPolicy={"enabled": True, "from": [edges]})
+    await here.holdfast("release", "promote", OLD, "--app", "chat")
+    async with connect(here.clients_url) as client:
+        await enter(client, "Ann")
+        assert (await says(client, "through"))["release"] == OLD
+    assert await here.reaches("edge:80", 60, may="connect")
+    assert await here.reaches("edge-control:5561", 60, **{"holdfast.dev/control": "edge"})
+    for address in ("edge:80", "edge-control:5561", "edge-redis:6379", f"app-{OLD}:8000"):
+        assert not await here.reaches(address, 6), address
+    assert not await here.reaches("edge-control:5561", 6, may="connect")

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Build a Kubernetes of one node, for tests of the charts: build_kubernetes.sh GO VERSION COREDNS_VERSION FOLDER
+# Build a Kubernetes of one node, for tests of the charts: build_kubernetes.sh GO VERSION COREDNS ROUTER FOLDER
+# COREDNS, ROUTER: versions of CoreDNS and of kube-router, which enforces NetworkPolicies.
 # Kubernetes' own go.mod replaces its staging modules by folders that the published module does not have; here they are
 # replaced by what was published of them. Takes ten minutes and 3 GB, once.
 set -euo pipefail
-go=$1 version=$2 coredns=$3 target=$(realpath -m "$4")
+go=$1 version=$2 coredns=$3 router=$4 target=$(realpath -m "$5")
 programs=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -27,6 +28,8 @@ for program in "${programs[@]}"; do
     "$go" build -ldflags "-s -w -X $v.gitVersion=v$version -X $v.gitMajor=$major -X $v.gitMinor=$minor" \
         -o "$folder/built/$program" "k8s.io/kubernetes/cmd/$program"
 done
-GOBIN=$folder/built GOFLAGS=-mod=mod "$go" install -ldflags "-s -w" "github.com/coredns/coredns@v$coredns"
+for program in "github.com/coredns/coredns@v$coredns" "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@v$router"; do
+    GOBIN=$folder/built GOFLAGS=-mod=mod "$go" install -ldflags "-s -w" "$program"
+done
 mkdir -p "$target"
 mv "$folder"/built/* "$target"

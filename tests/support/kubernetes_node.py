@@ -1,7 +1,7 @@
 """A node for the cluster of `kubernetes`: containerd, kubelet, kube-proxy, DNS, scheduler and controllers on this
 machine, in whose network pods have addresses of their own.
 
-Needs root. Nothing enforces a NetworkPolicy: the network is a bridge.
+Needs root. The network is a bridge; kube-router sees to NetworkPolicies, which this machine itself is above.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from tests.support.images import Engine
-from tests.support.kubernetes import CERTIFICATE, Cluster, Running, binary, cluster, running
+from tests.support.kubernetes import CERTIFICATE, SERVICES, Cluster, Running, binary, cluster, running
 from tests.support.needs import missing, needs_program
 from tests.support.ports import LOOPBACK, free_port
 
@@ -91,22 +91,24 @@ def node(folder: Path) -> Iterator[Node]:
     """A cluster of one node, while the block runs."""
     if os.geteuid() != 0:
         missing("a Kubernetes node needs root")
-    for program in ("containerd", "runc", "iptables", "ip", "conntrack"):
+    for program in ("containerd", "runc", "iptables", "ipset", "ip", "conntrack"):
         needs_program(program, "a Kubernetes node needs it")
     if not (_PLUGINS / "bridge").exists():
         missing("no CNI plugins (Debian: apt install containernetworking-plugins)")
     folder.mkdir(parents=True, exist_ok=True)
     with _network(), cluster(folder / "api", _GATEWAY, controllers=True) as found:
-        commands = _commands(folder, found)
+        commands, policing = _commands(folder, found), _policing(found)
         here = Node(found, folder)
         try:
             with running(folder, commands) as up:
                 up.wait_for(lambda: _is_ready(found), "the node is ready")
-                yield here
-                _drain(found, up)
+                with running(folder, policing):  # which looks for its node when it starts
+                    yield here
+                    _drain(found, up)
         finally:
             here.end_all()
-            subprocess.run([*commands["kube-proxy"], "--cleanup"], capture_output=True, timeout=60)
+            for clean in ([*commands["kube-proxy"], "--cleanup"], [*policing["kube-router"], "--cleanup-config"]):
+                subprocess.run(clean, capture_output=True, timeout=60)
 
 
 def _is_ready(found: Cluster) -> bool:
@@ -178,6 +180,16 @@ def _commands(folder: Path, found: Cluster) -> Mapping[str, list[str]]:
         ],
         "kube-proxy": [binary("kube-proxy"), f"--config={folder / 'proxy.yaml'}", f"--hostname-override={NAME}"],
         "coredns": [binary("coredns"), "-conf", str(folder / "Corefile")],
+    }  # fmt: skip
+
+
+def _policing(found: Cluster) -> Mapping[str, list[str]]:
+    return {
+        "kube-router": [
+            binary("kube-router"), f"--kubeconfig={found.kubeconfig}", f"--hostname-override={NAME}",
+            "--run-firewall=true", "--run-router=false", "--run-service-proxy=false",
+            f"--service-cluster-ip-range={SERVICES}", "--health-port=0",
+        ],
     }  # fmt: skip
 
 
