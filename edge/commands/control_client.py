@@ -1,7 +1,6 @@
 """The control API as commands use it: where it is, who asks, and errors as sentences that say what to do.
 
-Two errors leave this module: `Failed` (exit code 1: it did not happen, or nobody knows) and `WrongUsage` (2: what was
-asked for makes no sense). `guarded` prints them; nothing above it knows httpx.
+`Failed` and `WrongUsage` are all that leaves this module. `guarded` prints them; nothing above it knows httpx.
 """
 
 from __future__ import annotations
@@ -11,36 +10,26 @@ import functools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from edge.commands.refusals import Failed, WrongUsage
+from edge.commands.terminal import parse_duration
+
 if TYPE_CHECKING:
     import httpx
 
-CONTROL_VARIABLE, TOKEN_VARIABLE = "HOLDFAST_CONTROL", "HOLDFAST_TOKEN"  # names of variables
+CONTROL_VARIABLE, TOKEN_VARIABLE, PATIENCE_VARIABLE = "HOLDFAST_CONTROL", "HOLDFAST_TOKEN", "HOLDFAST_PATIENCE"
 DEFAULT_CONTROL = "http://127.0.0.1:5561"
-CONNECT_S, TIMEOUT_S = 5.0, 30.0
+CONNECT_S, TIMEOUT_S, AGAIN_S = 5.0, 30.0, 0.5
 SHOWN_CHARS = 500
 """Of an answer that is not the control API's, in a message."""
 OK, FAILED, WRONG_USAGE = 0, 1, 2
 
 Answer = Mapping[str, Any]
 Command = Callable[[argparse.Namespace], int]
-
-
-class Failed(Exception):
-    """It did not happen; the text says why and what to do. `status`, `code`: the API's, when it was the API that
-    refused; 0 and ``""`` otherwise."""
-
-    def __init__(self, message: str, status: int = 0, code: str = "") -> None:
-        self.status = status
-        self.code = code
-        super().__init__(message)
-
-
-class WrongUsage(Exception):
-    """What was asked for makes no sense; the text says why."""
 
 
 def guarded(command: Command) -> Command:
@@ -80,6 +69,11 @@ def add_flags(parser: argparse.ArgumentParser, *, app: bool = True) -> None:
         metavar="TOKEN",
         help=f"bearer token of the control API (default: ${TOKEN_VARIABLE}, which other users cannot see)",
     )
+    group.add_argument(
+        "--patience",
+        metavar="TIME",
+        help=f"go on trying for so long while no edge can be reached (default: ${PATIENCE_VARIABLE}, 0s)",
+    )
     if app:
         group.add_argument("--app", metavar="APP", help="the app (default: the only one there is)")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -91,14 +85,19 @@ def path(*parts: str) -> str:
 
 
 class ControlClient:
-    """One edge's control API. A context manager; not thread-safe."""
+    """One edge's control API. A context manager; not thread-safe.
 
-    def __init__(self, url: str, token: str = "", app: str = "") -> None:
+    `patience_s`: how long a call that reaches nobody is tried again. In a pod's first seconds the cluster's network may
+    not know yet that its policies let it through.
+    """
+
+    def __init__(self, url: str, token: str = "", app: str = "", patience_s: float = 0) -> None:
         import httpx  # a quarter of a second that --help need not wait for
 
         self._httpx = httpx
         self.url = _checked(url)
         self._app = app
+        self._patience_s = patience_s
         headers = {"Accept": "application/json", "User-Agent": "holdfast-cli"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -116,7 +115,9 @@ class ControlClient:
         """As the flags and the environment say."""
         url = arguments.control or os.environ.get(CONTROL_VARIABLE) or DEFAULT_CONTROL
         token = arguments.token or os.environ.get(TOKEN_VARIABLE) or ""
-        return cls(url, token, getattr(arguments, "app", None) or "")
+        patience = arguments.patience or os.environ.get(PATIENCE_VARIABLE) or "0s"
+        patience_ms = parse_duration(patience, f"--patience (or ${PATIENCE_VARIABLE})")
+        return cls(url, token, getattr(arguments, "app", None) or "", patience_ms / 1000)
 
     def __enter__(self) -> ControlClient:
         return self
@@ -184,8 +185,15 @@ class ControlClient:
         query: Mapping[str, str | int | None] | None,
     ) -> httpx.Response:
         params = {name: value for name, value in (query or {}).items() if value is not None}
+        give_up = time.monotonic() + self._patience_s
         try:
-            return self._http.request(method, self.url + where, json=body, params=params or None)
+            while True:
+                try:
+                    return self._http.request(method, self.url + where, json=body, params=params or None)
+                except (self._httpx.ConnectError, self._httpx.ConnectTimeout):  # nothing was asked yet
+                    if time.monotonic() + AGAIN_S >= give_up:
+                        raise
+                    time.sleep(AGAIN_S)
         except self._httpx.ConnectError as error:
             raise Failed(
                 f"no edge answers at {self.url} ({error}); is it running? another one: --control URL or "

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edge.commands.control_client import FAILED, OK, WrongUsage, guarded, print_json
+from edge.commands.control_client import FAILED, OK, guarded, print_json
 from edge.commands.parsers import new_command
+from edge.commands.refusals import WrongUsage
 from edge.commands.terminal import Palette, parse_duration, printable
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from edge.commands.ailments import CONNECT_S, Finding, bad_status, unanswered, unreadable
-from edge.commands.control_client import WrongUsage
+from edge.commands.refusals import WrongUsage
 from edge.errors import WireError
 from edge.ids import new_session_id
 from edge.protocol.callbacks.actions import BadResult, CloseSession, Reject, Result

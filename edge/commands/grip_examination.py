@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 
 from edge.commands.ailments import CONNECT_S, Finding, bad_status, is_web_page, unanswered, web_page
-from edge.commands.control_client import WrongUsage
+from edge.commands.refusals import WrongUsage
 from edge.errors import WireError
 from edge.ids import new_session_id
 from edge.protocol.grip.signature import GripSigner

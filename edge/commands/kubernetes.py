@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.commands.control_client import Failed
+from edge.commands.refusals import Failed
 
 if TYPE_CHECKING:
     import httpx

@@ -14,17 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.commands.control_client import (
-    FAILED,
-    OK,
-    ControlClient,
-    Failed,
-    WrongUsage,
-    add_flags,
-    guarded,
-    path,
-    print_json,
-)
+from edge.commands.control_client import FAILED, OK, ControlClient, add_flags, guarded, path, print_json
 from edge.commands.kubernetes import ACCOUNT, Changed, Cluster
 from edge.commands.parsers import new_command
 from edge.commands.reap_rules import (
@@ -37,6 +27,7 @@ from edge.commands.reap_rules import (
     scale_patch,
     undo_patch,
 )
+from edge.commands.refusals import Failed, WrongUsage
 from edge.commands.terminal import parse_duration
 
 if TYPE_CHECKING:

@@ -16,19 +16,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edge.commands.control_client import (
-    FAILED,
-    OK,
-    Answer,
-    ControlClient,
-    Failed,
-    WrongUsage,
-    add_flags,
-    guarded,
-    path,
-    print_json,
-)
+from edge.commands.control_client import FAILED, OK, Answer, ControlClient, add_flags, guarded, path, print_json
 from edge.commands.parsers import new_command
+from edge.commands.refusals import Failed, WrongUsage
 from edge.commands.terminal import Palette, duration, parse_duration, parse_percent
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edge.commands.control_client import OK, Answer, ControlClient, Failed, add_flags, guarded, path, print_json
+from edge.commands.control_client import OK, Answer, ControlClient, add_flags, guarded, path, print_json
 from edge.commands.parsers import new_command
+from edge.commands.refusals import Failed
 from edge.commands.terminal import Palette, duration, printable, table
 
 if TYPE_CHECKING:

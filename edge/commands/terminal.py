@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
-from edge.commands.control_client import WrongUsage
+from edge.commands.refusals import WrongUsage
 from edge.commands.sha_colour import nearest_256, readable_colour
 
 Depth = Literal["none", "256", "truecolor"]

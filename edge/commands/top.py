@@ -17,9 +17,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edge.commands.control_client import OK, Answer, ControlClient, Failed, WrongUsage, add_flags, guarded, path
+from edge.commands.control_client import OK, Answer, ControlClient, add_flags, guarded, path
 from edge.commands.figures import Figures, Rates, Scrape, figures, parse_metrics
 from edge.commands.parsers import new_command
+from edge.commands.refusals import Failed, WrongUsage
 from edge.commands.release_views import BAR_COLUMNS, canary_text, state_text
 from edge.commands.terminal import Palette, bar, parse_duration, percent, printable, table
 

@@ -204,6 +204,20 @@ def machine(images: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield found
 
 
+@pytest.fixture
+def place(machine: Node) -> Iterator[Callable[[str], Place]]:
+    """Places by the names of their namespaces, gone afterwards."""
+    made: list[str] = []
+
+    def make(namespace: str) -> Place:
+        made.append(namespace)
+        return Place(machine, namespace)
+
+    yield make
+    for namespace in made:
+        machine.emptied(namespace)
+
+
 async def says(client: RecordingClient, text: str) -> dict[str, Any]:
     """Say it in the room; what the chat answered to it, and to nothing else."""
     await client.send(json.dumps({"do": "say", "text": text, "id": text}))
@@ -225,8 +239,8 @@ async def enter(client: RecordingClient, name: str) -> None:
     await client.expect_that(lambda seen: any('"entered"' in str(each) for each in seen), f"{name} is in", UP_S)
 
 
-async def test_two_releases_are_deployed_under_a_client_that_notices_nothing(machine: Node) -> None:
-    here = Place(machine, "deploys")
+async def test_two_releases_are_deployed_under_a_client_that_notices_nothing(place: Callable[[str], Place]) -> None:
+    here = place("deploys")
     await here.edge()
     assert len(here.pods("edge")) == 3, "two edges and a Redis"
     await here.release(OLD)
@@ -266,8 +280,8 @@ async def test_two_releases_are_deployed_under_a_client_that_notices_nothing(mac
         assert (ann.ending, bob.ending) == (None, None)
 
 
-async def test_edges_are_rolled_without_refusing_a_client_or_cutting_one(machine: Node) -> None:
-    here = Place(machine, "rolls")
+async def test_edges_are_rolled_without_refusing_a_client_or_cutting_one(place: Callable[[str], Place]) -> None:
+    here = place("rolls")
     await here.edge()
     await here.release(OLD)
     old = here.pods("edge")
@@ -287,8 +301,8 @@ async def test_edges_are_rolled_without_refusing_a_client_or_cutting_one(machine
     assert not set(edges) & set(old)
 
 
-async def test_a_release_is_uninstalled_once_its_sessions_have_left(machine: Node) -> None:
-    here = Place(machine, "uninstalls")
+async def test_a_release_is_uninstalled_once_its_sessions_have_left(place: Callable[[str], Place]) -> None:
+    here = place("uninstalls")
     await here.edge(replicas=1)
     await here.release(OLD)
     await here.holdfast("release", "promote", OLD, "--app", "chat")
@@ -306,8 +320,8 @@ async def test_a_release_is_uninstalled_once_its_sessions_have_left(machine: Nod
         assert (await says(client, "and on"))["release"] == NEW
 
 
-async def test_policies_let_through_whom_they_name_and_nobody_else(machine: Node) -> None:
-    here = Place(machine, "policies")
+async def test_policies_let_through_whom_they_name_and_nobody_else(place: Callable[[str], Place]) -> None:
+    here = place("policies")
     await here.edge(replicas=1, networkPolicy={"clients": [{"podSelector": {"matchLabels": {"may": "connect"}}}]})
     edges = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "holdfast-edge"}}}
     await here.release(OLD, networkPolicy={"enabled": True, "from": [edges]})

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from edge.commands.control_client import Failed
 from edge.commands.kubernetes import Changed
 from edge.commands.kubernetes import Cluster as Reaping
+from edge.commands.refusals import Failed
 from tests.chart import test_edge_chart, test_release_chart
 from tests.scenarios.test_reaper import NEW, Place, place
 from tests.support.client import connect

@@ -162,6 +162,7 @@ async def test_what_cannot_be_done_says_why_and_what_to_do(tmp_path: Path) -> No
         assert "release_urls" in await refused("release", "add", NEW, "--url", "http://127.0.0.1:9/")
         assert OLD in await refused("release", "remove", OLD)
         assert "such as 500ms, 90s, 30m" in await refused("release", "retire", OLD, "--over", "30", code=2)
+        assert "such as 500ms, 90s, 30m" in await refused("release", "list", "--patience", "30", code=2)
         assert "no route has the app 'nope'" in await refused("release", "list", "--app", "nope")
         assert "either SHA or --stop" in await refused("release", "canary", code=2)
         assert "nothing is known of session" in await refused("why", "nobody")
@@ -174,6 +175,19 @@ async def test_what_cannot_be_done_says_why_and_what_to_do(tmp_path: Path) -> No
         assert public.code == 1
         assert "not the control API" in public.err
         assert "--control takes the address of edge.control" in public.err
+
+
+async def test_a_patient_command_waits_until_an_edge_can_be_reached(tmp_path: Path) -> None:
+    edge = Edge(tmp_path, backend="http://127.0.0.1:9")
+    where = ["--control", edge.control_url]
+    given_up = await holdfast("release", "list", *where, "--patience", "1s")
+    assert (given_up.code, given_up.out) == (1, "")
+    assert "no edge answers" in given_up.err
+    asked = asyncio.create_task(holdfast("release", "list", *where, environment={"HOLDFAST_PATIENCE": "50s"}))
+    async with edge:
+        answered = await asked
+    assert answered.code == 0, answered.err
+    assert "default" in answered.out
 
 
 async def test_sessions_of_all_workers_are_listed_and_filtered(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import ssl
 import subprocess
 import time
@@ -19,6 +20,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from tests.support import proctree
 from tests.support.needs import missing, needs_program
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.threaded import QuietHandler, ThreadedServer
@@ -215,7 +217,13 @@ def running(folder: Path, commands: Mapping[str, Sequence[str]]) -> Iterator[Run
     try:
         for name, command in commands.items():
             with (folder / f"{name}.log").open("wb") as log:
-                processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+                processes[name] = subprocess.Popen(
+                    command,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=proctree.dying_with_parent(signal.SIGKILL),  # noqa: PLW1509  # one system call
+                )
         yield Running(folder, processes)
     finally:
         for process in reversed(processes.values()):

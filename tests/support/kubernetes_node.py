@@ -19,12 +19,15 @@ from typing import Any
 import yaml
 
 from tests.support.images import Engine
-from tests.support.kubernetes import CERTIFICATE, SERVICES, Cluster, Running, binary, cluster, running
+from tests.support.kubernetes import CERTIFICATE, SERVICES, Cluster, binary, cluster, running
 from tests.support.needs import missing, needs_program
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.waiting import wait_until_blocking
 
 NAME = "node"
 PAUSE = "localhost/holdfast-test-pause:latest"
+_FOLDER = "holdfast-test-node"
+"""Of everything of a node; containers are known by it."""
 _BRIDGE = "hftest0"
 _PODS = "10.213.0.0/24"
 _GATEWAY = "10.213.0.1"
@@ -66,24 +69,18 @@ class Node:
         told += [f"{event['type']} {event['involvedObject']['name']}: {event.get('message')}" for event in events[-40:]]
         return "\n".join(told)
 
+    def emptied(self, namespace: str) -> None:
+        """Delete a namespace, and wait until the node has room again for what comes next."""
+        self.cluster.ask("DELETE", f"/api/v1/namespaces/{namespace}")
+        pods = f"/api/v1/namespaces/{namespace}/pods"
+        self.cluster.ask("DELETE", f"{pods}?gracePeriodSeconds=1")
+        wait_until_blocking(lambda: not self.cluster.names(pods), f"the pods of {namespace} have ended", 60)
+
     def _containerd(self, *arguments: str) -> str:
         command = ["ctr", "--address", str(self._folder / "containerd.sock"), "--namespace", "k8s.io", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-    def end_all(self) -> None:
-        """Kill what runs in containers, and take away what containerd has mounted for them."""
-        mine = str(self._folder).encode()
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                command = (process / "cmdline").read_bytes()
-                if b"containerd-shim" in command and mine in command:
-                    _kill_tree(int(process.name))
-        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-            place = line.split()[1]
-            if place.startswith(str(self._folder)):
-                subprocess.run(["umount", "--lazy", place], capture_output=True)
 
 
 @contextmanager
@@ -95,7 +92,9 @@ def node(folder: Path) -> Iterator[Node]:
         needs_program(program, "a Kubernetes node needs it")
     if not (_PLUGINS / "bridge").exists():
         missing("no CNI plugins (Debian: apt install containernetworking-plugins)")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder / _FOLDER
+    folder.mkdir(parents=True)
+    _end_containers()  # of a run that was killed: the addresses of its pods will be given away again
     with _network(), cluster(folder / "api", _GATEWAY, controllers=True) as found:
         commands, policing = _commands(folder, found), _policing(found)
         here = Node(found, folder)
@@ -104,11 +103,23 @@ def node(folder: Path) -> Iterator[Node]:
                 up.wait_for(lambda: _is_ready(found), "the node is ready")
                 with running(folder, policing):  # which looks for its node when it starts
                     yield here
-                    _drain(found, up)
         finally:
-            here.end_all()
+            _end_containers()
             for clean in ([*commands["kube-proxy"], "--cleanup"], [*policing["kube-router"], "--cleanup-config"]):
                 subprocess.run(clean, capture_output=True, timeout=60)
+
+
+def _end_containers() -> None:
+    """Kill what still runs in containers of such nodes, and take away what containerd has mounted for them."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            if b"containerd-shim" in command and f"/{_FOLDER}/".encode() in command:
+                _kill_tree(int(process.name))
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        place = line.split()[1]
+        if f"/{_FOLDER}/" in place:
+            subprocess.run(["umount", "--lazy", place], capture_output=True)
 
 
 def _is_ready(found: Cluster) -> bool:
@@ -118,18 +129,6 @@ def _is_ready(found: Cluster) -> bool:
         for each in nodes
         for condition in each["status"]["conditions"]
     )
-
-
-def _drain(found: Cluster, up: Running) -> None:
-    """Have the node end its pods itself: it takes their mounts and addresses away."""
-    for namespace in found.names("/api/v1/namespaces"):
-        for collection in ("apis/apps/v1", "apis/batch/v1"):
-            kinds = ("deployments", "statefulsets") if "apps" in collection else ("cronjobs", "jobs")
-            for kind in kinds:
-                where = f"/{collection}/namespaces/{namespace}/{kind}?propagationPolicy=Background"
-                found.ask("DELETE", where)
-        found.ask("DELETE", f"/api/v1/namespaces/{namespace}/pods?gracePeriodSeconds=1")
-    up.wait_for(lambda: not found.ask("GET", "/api/v1/pods")["items"], "all pods have ended")
 
 
 @contextmanager

@@ -6,11 +6,26 @@ work.
 
 import os
 import sys
-from socket import create_connection
+import time
+from socket import create_connection, socket
 from urllib.parse import urlsplit
 
 import httpx
 from websockets.sync.client import connect
+
+PATIENCE_S = 30
+"""A NetworkPolicy lets a new pod through only when the network has heard of it."""
+
+
+def reached(host: str, port: int) -> socket:
+    ends = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return create_connection((host, port), timeout=20)
+        except OSError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.5)
 
 
 def main(socket_url: str, control_url: str, channel: str) -> int:
@@ -19,9 +34,11 @@ def main(socket_url: str, control_url: str, channel: str) -> int:
     parts = urlsplit(socket_url)
     # The URL names the host that the route takes; the connection goes to the Service.
     url = socket_url if host is None else socket_url.replace(parts.netloc, host, 1)
-    raw = create_connection((parts.hostname, parts.port or 80), timeout=20)
-    with connect(url, sock=raw, open_timeout=20, origin=os.environ.get("TEST_ORIGIN")) as socket:
-        socket.ping().wait(10)
+    control = urlsplit(control_url)
+    reached(control.hostname or "", control.port or 80).close()
+    raw = reached(parts.hostname or "", parts.port or 80)
+    with connect(url, sock=raw, open_timeout=20, origin=os.environ.get("TEST_ORIGIN")) as client:
+        client.ping().wait(10)
         print(f"connected to {socket_url}")
         answer = httpx.post(
             f"{control_url}/v1/channels/{channel}/publications",

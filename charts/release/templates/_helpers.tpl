@@ -119,6 +119,9 @@ capabilities: {drop: [ALL]}
 {{- define "release.edgeEnv" -}}
 - name: HOLDFAST_CONTROL
   value: {{ .Values.edge.control | quote }}
+# A NetworkPolicy lets a new pod through only when the network has heard of it.
+- name: HOLDFAST_PATIENCE
+  value: 30s
 {{- if .Values.edge.existingSecret }}
 - name: HOLDFAST_TOKEN
   valueFrom:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from edge.commands.control_client import WrongUsage
+from edge.commands.refusals import WrongUsage
 from edge.commands.terminal import (
     Palette,
     bar,
