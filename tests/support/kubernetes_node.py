@@ -92,9 +92,13 @@ def node(folder: Path) -> Iterator[Node]:
         needs_program(program, "a Kubernetes node needs it")
     if not (_PLUGINS / "bridge").exists():
         missing("no CNI plugins (Debian: apt install containernetworking-plugins)")
+    if any(b"kubelet" in command.read_bytes() for command in Path("/proc").glob("[0-9]*/comm")):
+        missing("this machine is a node of another Kubernetes, whose rules of the network must stay")
     folder = folder / _FOLDER
     folder.mkdir(parents=True)
-    _end_containers()  # of a run that was killed: the addresses of its pods will be given away again
+    # What a run that was killed has left; the addresses of its pods will be given away again.
+    _end_containers()
+    _clean_rules()
     with _network(), cluster(folder / "api", _GATEWAY, controllers=True) as found:
         commands, policing = _commands(folder, found), _policing(found)
         here = Node(found, folder)
@@ -105,8 +109,7 @@ def node(folder: Path) -> Iterator[Node]:
                     yield here
         finally:
             _end_containers()
-            for clean in ([*commands["kube-proxy"], "--cleanup"], [*policing["kube-router"], "--cleanup-config"]):
-                subprocess.run(clean, capture_output=True, timeout=60)
+            _clean_rules()
 
 
 def _end_containers() -> None:
@@ -120,6 +123,18 @@ def _end_containers() -> None:
         place = line.split()[1]
         if f"/{_FOLDER}/" in place:
             subprocess.run(["umount", "--lazy", place], capture_output=True)
+
+
+def _clean_rules() -> None:
+    """Take Kubernetes' chains out of this machine's packet filter; others' rules stay."""
+    for suffix in ("", "6"):
+        saved = subprocess.run([f"ip{suffix}tables-save"], capture_output=True, text=True).stdout
+        kept = [line for line in saved.splitlines() if not any(its in line for its in ("KUBE-", "CNI-"))]
+        subprocess.run([f"ip{suffix}tables-restore"], input="\n".join(kept) + "\n", text=True, capture_output=True)
+    sets = subprocess.run(["ipset", "list", "-name"], capture_output=True, text=True).stdout.split()
+    for name in sets:
+        if "KUBE-" in name:
+            subprocess.run(["ipset", "destroy", name], capture_output=True)
 
 
 def _is_ready(found: Cluster) -> bool:
