@@ -7,7 +7,7 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 # xdist workers; the scenarios spend their time waiting for processes, but each of those wants a core now and then.
 UNIT_JOBS     ?= auto
-SCENARIO_JOBS ?= 2
+SCENARIO_JOBS ?= 3
 # For single tests: make test ARGS="-k chat -x"
 ARGS ?=
 
@@ -58,7 +58,7 @@ test: $(VENV)/.dev-ready  ## everything CI runs: lint, unit tests, charts, scena
 	$(PYTEST) -n $(UNIT_JOBS) -m "chart and not long" $(ARGS) \
 		|| [ $$? = $(NONE_LEFT) ] || status=1; \
 	echo "== scenarios on real processes, Autobahn"; \
-	$(PYTEST) -n $(SCENARIO_JOBS) --durations 10 -m "(scenario or autobahn) and not browser and not long" $(ARGS) \
+	$(PYTEST) -n $(SCENARIO_JOBS) --dist worksteal --durations 10 -m "(scenario or autobahn) and not browser and not long" $(ARGS) \
 		|| [ $$? = $(NONE_LEFT) ] || status=1; \
 	echo "== browser"; \
 	$(PYTEST) -m "browser and not long" $(ARGS) \

@@ -23,6 +23,8 @@ PROSODY_AWAY = "Prosody away"
 """Variant: contacts are not logged in."""
 PROSODY_BARE = "Prosody bare"
 """Variant: nor is there TLS."""
+PROSODY_OPEN = "Prosody, no TLS"
+"""Variant: contacts are there, TLS is not."""
 PROSODY_SCRAM = "Prosody SCRAM"
 """Variant: passwords are proved, not sent."""
 EJABBERD = "ejabberd"
@@ -175,7 +177,11 @@ def _xmpp(size: int) -> list[Goal]:
         Goal(f"{memory}, no TLS", "rss_bytes", Key("xmpp", HOLDFAST, size, PROSODY_BARE), "at most", 30 * 1024),
         Goal(cpu, "cpu_us", Key("xmpp", HOLDFAST, size, PROSODY_AWAY), "at most", 1_000),
         Goal(f"{cpu}, no TLS", "cpu_us", Key("xmpp", HOLDFAST, size, PROSODY_BARE), "at most", 1_000),
-        *(goal for server in (PROSODY, EJABBERD) for goal in _killed(Key("xmpp-killed", HOLDFAST, size, server))),
+        *(
+            goal
+            for server in (PROSODY, PROSODY_OPEN, EJABBERD)
+            for goal in _killed(Key("xmpp-killed", HOLDFAST, size, server))
+        ),
     ]
 
 

@@ -11,8 +11,11 @@ import socket
 
 
 def new_session_id() -> str:
-    """96 random bits, 16 characters. Never contains ``:``, so that ``<session>:<n>`` splits on the last colon."""
-    return secrets.token_urlsafe(12)
+    """Nearly 96 random bits, 16 characters. Never contains ``:``, so that ``<session>:<n>`` splits on the last colon,
+    nor begins with ``-``, which would make it an option of whatever command it is given to."""
+    while (id := secrets.token_urlsafe(12)).startswith("-"):
+        pass
+    return id
 
 
 def new_stanza_id() -> str:

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cases.bench import Bench, Parts, measured, quiet
-from benchmarks.goals import HOLDFAST
+from benchmarks.cases.bench import Bench, Parts, measured, named, quiet
+from benchmarks.goals import EJABBERD, HOLDFAST, PROSODY, PROSODY_OPEN
 from benchmarks.load.component import Component
 from benchmarks.load.wire import LoadError
 from benchmarks.measure import connections_to
@@ -35,20 +35,27 @@ which costs the one who sends it milliseconds."""
 _TALK_BEFORE_S = 1.0
 _LOOK_S = 0.02
 _PATIENCE_S = 120.0
+_SETTINGS = (
+    (PROSODY, PROSODY, Way(PLAIN_DOMAIN)),
+    (PROSODY, PROSODY_OPEN, Way(PLAIN_DOMAIN, tls=False)),
+    (EJABBERD, EJABBERD, Way(PLAIN_DOMAIN)),
+)
+"""Server, what the table calls it, how to log in."""
 
 
 def run(bench: Bench) -> None:
     if HOLDFAST not in [holder.name for holder in bench.holders]:
         return
     for size in bench.plan.xmpp:
-        for servers in bench.xmpp_servers:
-            bench.rounds([(Key(CASE, HOLDFAST, size, servers.name), partial(_round, bench, servers, size))])
+        for kind, variant, way in _SETTINGS:
+            for servers in named([kind], bench.xmpp_servers):
+                bench.rounds([(Key(CASE, HOLDFAST, size, variant), partial(_round, bench, servers, way, size))])
 
 
-def _round(bench: Bench, servers: XmppServers, size: int, folder: Path) -> Mapping[str, float]:
+def _round(bench: Bench, servers: XmppServers, way: Way, size: int, folder: Path) -> Mapping[str, float]:
     with (
         servers.run(size, folder / "xmpp", bench.cores) as server,
-        edges(server, Way(PLAIN_DOMAIN), bench.plan.concurrency, folder / "holder", bench.cores) as pair,
+        edges(server, way, bench.plan.concurrency, folder / "holder", bench.cores) as pair,
         Component(server.component_port, COMPONENT_DOMAIN, SECRET) as contact,
     ):
         login_ns = pair.log_in(0, size)
