@@ -23,6 +23,7 @@ from edge.errors import (
     StoreUnavailable,
     Unhealthy,
 )
+from edge.model.link_backlog import ParkedEvent
 from edge.store.base import Publication, SessionRow
 from edge.store.links_base import LinkRow
 
@@ -137,3 +138,7 @@ def link_view(row: LinkRow) -> dict[str, Any]:
             "unacked": (row.out_n - row.out_base) % 2**32,
         },
     }
+
+
+def parked_view(event: ParkedEvent) -> dict[str, Any]:
+    return {"id": event.id, "type": event.kind, "at": event.at, "why": event.why, "fields": event.fields}

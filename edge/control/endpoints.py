@@ -102,6 +102,14 @@ ENDPOINTS: Sequence[Endpoint] = (
         (400, 404, 503),
     ),
     Endpoint(
+        "GET",
+        "/v1/sessions/{session}/parked",
+        "Events of an XMPP link that no backend took, laid aside so that those behind them were heard.",
+        sessions.parked,
+        {200: "Parked"},
+        (400, *_SESSION_ERRORS),
+    ),
+    Endpoint(
         "POST",
         "/v1/sessions/{session}/actions",
         "Act on a session, wherever it lives.",

@@ -104,6 +104,16 @@ SCHEMAS: Mapping[str, Schema] = {
             "life": _list(_map("", {"at": WHOLE, "edge": TEXT, "what": TEXT, "detail": TEXT})),
         },
     ),
+    "Parked": _map(
+        "The newest 1,000, oldest first, kept for a week, also when the link has ended. `fields` are the event's own; "
+        "`why`: for people.",
+        {
+            "session": TEXT,
+            "parked": _list(
+                _map("", {"id": TEXT, "type": TEXT, "at": WHOLE, "why": TEXT, "fields": {"type": "object"}})
+            ),
+        },
+    ),
     "Apps": _map(
         "The apps that routes name, with the names of these.",
         {

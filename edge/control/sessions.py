@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.control import bodies
-from edge.control.answers import answer, link_view, session_view
+from edge.control.answers import answer, link_view, parked_view, session_view
 from edge.control.context import Context
 from edge.sessions.inquiries import SessionFilter
 from edge.store.links_base import LinkRow
@@ -28,6 +28,12 @@ async def life(context: Context, request: Request) -> Response:
     session = bodies.name_in_path(request, "session")
     facts, complete = await context.operations.life(session)
     return answer({"session": session, "complete": complete, "life": facts})
+
+
+async def parked(context: Context, request: Request) -> Response:
+    link = bodies.name_in_path(request, "session")
+    events = await context.operations.parked(link)
+    return answer({"session": link, "parked": [parked_view(event) for event in events]})
 
 
 async def apps(context: Context, request: Request) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -38,6 +39,30 @@ def from_stored(link: str, seq: int, data: bytes) -> LinkEvent:
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"stored event {seq} of link {link} cannot be read: {error}") from None
     return LinkEvent(f"{link}:{seq}", at, kind, fields)
+
+
+def to_parked(event: LinkEvent, why: str) -> bytes:
+    packed: bytes = msgpack.packb([event.id, event.kind, event.at, event.fields, why], use_bin_type=True)
+    return packed
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    """An event that was laid aside, because no backend took it; `why` is for people."""
+
+    id: str
+    kind: str
+    at: int
+    fields: Mapping[str, Any]
+    why: str
+
+
+def from_parked(data: bytes) -> ParkedEvent:
+    """Raises WireError."""
+    try:
+        return ParkedEvent(*msgpack.unpackb(data, raw=False, strict_map_key=False))
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise WireError(f"an event that was laid aside cannot be read: {error}") from None
 
 
 class Backlog:

@@ -10,6 +10,7 @@ from edge.backend.shadow import ShadowFigures
 from edge.config import RouteSettings
 from edge.errors import NotFound, SessionGone
 from edge.model.canary import Figures
+from edge.model.link_backlog import ParkedEvent, from_parked
 from edge.model.release import ReleaseCounts, StoredTable
 from edge.protocol.callbacks.actions import CloseSession, Result, XmppDisconnect, is_link
 from edge.protocol.grip.items import Item
@@ -103,6 +104,12 @@ class LocalOperations(ReleaseDesk):
                     f"taken the place of its own (setting edge.life_entries){silent}"
                 ) from None
         return facts, complete
+
+    async def parked(self, link: str) -> Sequence[ParkedEvent]:
+        found = await self._services.store.links.parked(link) if is_link(link) else []
+        if not found:
+            await self.session(link)
+        return [from_parked(data) for data in found]
 
     def apps(self) -> Sequence[AppState]:
         routes: dict[str, list[RouteSettings]] = {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge.backend.shadow import ShadowFigures
+from edge.model.link_backlog import ParkedEvent
 from edge.model.release import ReleaseCounts, ReleaseTable
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.grip.items import Item
@@ -107,6 +108,11 @@ class Operations(ReleaseOperations, Protocol):
     async def life(self, session: str) -> tuple[Sequence[Mapping[str, Any]], bool]:
         """What the live edges remember of a session (`at`, `edge`, `what`, `detail`), oldest first, and whether all of
         them answered. It may have ended. `NotFound` when it is not there and nothing is remembered."""
+        ...
+
+    async def parked(self, link: str) -> Sequence[ParkedEvent]:
+        """Events of a link that no backend took, oldest first; kept for a week, also when the link has ended.
+        `NotFound` when there are none and no such link."""
         ...
 
     def apps(self) -> Sequence[AppState]:

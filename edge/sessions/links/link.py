@@ -16,7 +16,7 @@ from typing import Any
 
 from edge.config import XmppSettings
 from edge.errors import Conflict, SessionGone, StoreError
-from edge.model.link_backlog import to_stored
+from edge.model.link_backlog import to_parked
 from edge.model.link_options import LinkOptions
 from edge.model.link_phases import TRANSITIONS, LinkFact, LinkPhase
 from edge.protocol.callbacks.actions import AskBackend, Result, XmppConnect
@@ -278,7 +278,7 @@ class Link:
         """Lay an event aside that no backend takes, so that those behind it are heard."""
         _log.error("link %s: event %s (%s) is laid aside: %s", self.id, event.id, event.kind, why)
         self.meters.link_events_parked.value += 1
-        parked = self.services.shared.store.links.park(self.id, to_stored(event))
+        parked = self.services.shared.store.links.park(self.id, to_parked(event, why))
         parked.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
 
     def tell_state(self) -> None:

@@ -156,6 +156,7 @@ class Held:
         component: Mapping[str, Any] | None,
         releases: Mapping[str, Backend],
         policy: str,
+        timeouts: Mapping[str, float],
     ) -> None:
         self.server, self.redis, self.backend = server, redis, backend
         self.releases = releases
@@ -165,7 +166,7 @@ class Held:
         self.notes = Notes(journal)
         self._folder, self._stack, self._edge, self._xmpp = folder, stack, edge, xmpp
         self._component = component
-        self._policy = policy
+        self._policy, self._timeouts = policy, timeouts
         self._ever: list[Edge] = []
 
     # ------------------------------------------------------------------ edges
@@ -188,7 +189,7 @@ class Held:
         return edge
 
     def _route(self) -> Mapping[str, Any]:
-        route: dict[str, Any] = {"backend": self.backend.url, "policy": self._policy}
+        route: dict[str, Any] = {"backend": self.backend.url, "policy": self._policy, "timeouts": self._timeouts}
         if self.releases:
             sha, *others = self.releases
             route |= {"release": sha, "release_urls": [self.releases[other].url for other in others]}
@@ -358,12 +359,13 @@ async def held(
     component: Mapping[str, Any] | None = None,
     releases: Sequence[str] = (),
     policy: str = "follow",
+    timeouts: Mapping[str, float] | None = None,
     redis: Collection[str] = ("appendonly yes", "appendfsync always"),
 ) -> AsyncIterator[Held]:
     """A server of this kind, a Redis, a backend and so many edges. `server` are options of `XmppServer`; `edge` and
     `xmpp` settings of ``[edge]`` and ``[[xmpp]]``, `component` those of another ``[[xmpp]]``, for the component (None:
-    there is none); `releases` SHAs of backends that run side by side, under this `policy`; `redis` lines of
-    redis.conf."""
+    there is none); `releases` SHAs of backends that run side by side, under this `policy`; `timeouts` the route's;
+    `redis` lines of redis.conf."""
     journal = Journal(folder / "journal")
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
@@ -374,7 +376,10 @@ async def held(
         for side in sides.values():
             await stack.enter_async_context(side)
         both = {releases[0]: backend, **sides} if releases else {}
-        here = Held(folder, there, memory, backend, journal, stack, edge or {}, xmpp or {}, component, both, policy)
+        here = Held(
+            folder, there, memory, backend, journal, stack, edge or {}, xmpp or {}, component, both, policy,
+            timeouts or {},
+        )  # fmt: skip
         await asyncio.gather(*(here.start_edge() for _ in range(edges)))
         yield here
         here.check()

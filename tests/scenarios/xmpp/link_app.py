@@ -2,7 +2,7 @@
 
 A client tells it what to order: JSON ``[[link, order, {argument: value}], …]`` calls these methods of `Link`. Of a
 contact's message ``echo TEXT`` TEXT is sent back, of ``pass JID TEXT`` to that address; a component says it as whoever
-was spoken to. Whoever asks by iq is answered, unless ``silence`` is in the request.
+was spoken to. ``poison`` makes the handler fail. Whoever asks by iq is answered, unless ``silence`` is in the request.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ async def hear(link: Link, event: XmppMessage) -> None:
     _note(link, event)
     ours = None if "@" in event.jid else event.stanza.to
     match (event.body or "").split(" ", 2):
+        case ["poison"]:
+            raise ValueError("this message cannot be handled")
         case ["echo", *words] if event.sender:
             link.send(event.sender, " ".join(words), sender=ours)
         case ["pass", jid, text]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -88,6 +89,30 @@ async def test_xml_that_is_not_one_stanza_fails_alone(kind: str, tmp_path: Path)
         assert other.bodies == []
         for type in ("resumed", "reset", "disconnected"):
             assert here.notes.of(type, LINK) == []
+
+
+async def test_a_message_that_no_backend_can_handle_is_laid_aside_and_those_behind_it_are_heard(
+    kind: str, tmp_path: Path
+) -> None:
+    async with held(tmp_path, kind, timeouts={"retry_window_s": 0.3}) as here, Peer(here.server, 1) as contact:
+        await here.connect([0])
+        [edge] = here.edges
+        where = f"/v1/sessions/{LINK}/parked"
+        assert json.loads((await edge.get(where))[1]) == {"session": LINK, "parked": []}
+        for text in ("before", "poison", "behind"):
+            contact.say(full_jid(0), text)
+        await here.has_heard(0, ["before", "poison", "behind"])
+        status, shown = await edge.get(where)
+        assert status == 200
+        [parked] = json.loads(shown)["parked"]
+        [told] = [told for told in here.notes.of("message", LINK) if told.body == "poison"]
+        assert (parked["id"], parked["type"]) == (f"{LINK}:{told.seq}", "xmpp.message")
+        assert parked["fields"]["stanza"]["body"] == "poison"
+        assert "status 500" in parked["why"]
+        await here.order((LINK, "disconnect", {}))
+        await here.told("disconnected", LINK)
+        assert len(json.loads((await edge.get(where))[1])["parked"]) == 1, "it outlives its link"
+        assert (await edge.get("/v1/sessions/x:nobody/parked"))[0] == 404
 
 
 class Asked:

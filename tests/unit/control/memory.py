@@ -17,6 +17,7 @@ from edge.clock import ManualClock
 from edge.config import PublisherSettings, RouteSettings, Secret
 from edge.control.app import control_app
 from edge.errors import NotFound
+from edge.model.link_backlog import ParkedEvent
 from edge.model.release import ReleaseCounts, ReleaseTable, StoredTable
 from edge.protocol.callbacks.actions import Result
 from edge.protocol.grip.items import Item
@@ -60,6 +61,7 @@ class MemoryEdge:
     def __init__(self, routes: Sequence[RouteSettings] = ()) -> None:
         self.routes = routes
         self.complete = True
+        self.laid_aside: list[ParkedEvent] = []
         self.lives: dict[str, Sequence[Mapping[str, Any]]] = {}
         self.published: list[Publication] = []
         self.rows: dict[str, SessionRow | LinkRow] = {}
@@ -133,6 +135,11 @@ class MemoryEdge:
         if session not in self.lives:
             raise NotFound(f"nothing is known of session {session!r}")
         return self.lives[session], self.complete
+
+    async def parked(self, link: str) -> Sequence[ParkedEvent]:
+        self._fail()
+        await self.session(link)
+        return self.laid_aside
 
     def apps(self) -> Sequence[AppState]:
         apps = sorted({route.app for route in self.routes})

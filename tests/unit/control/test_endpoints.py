@@ -24,6 +24,7 @@ from edge.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from edge.model.link_backlog import ParkedEvent
 from edge.model.release import ReleaseCounts
 from edge.protocol.callbacks.actions import Identify, Publish, Send
 from edge.store.links_base import LinkRow
@@ -241,6 +242,15 @@ async def test_sessions_are_listed_by_release_and_app_and_the_list_says_whether_
         assert ([session["session"] for session in answer["sessions"]], answer["complete"]) == (found, False)
     assert error_of(await client.get("/v1/sessions?limit=0")) == (400, "bad_field", "limit")
     assert error_of(await client.get("/v1/sessions?release=")) == (400, "bad_field", "release")
+
+
+async def test_events_that_were_laid_aside_are_shown(edge: MemoryEdge, client: httpx.AsyncClient) -> None:
+    edge.rows["x:u1"] = LinkRow("x:u1", "chat", "chat", "r1", "u1@chat.example")
+    assert (await client.get("/v1/sessions/x:u1/parked")).json() == {"session": "x:u1", "parked": []}
+    edge.laid_aside.append(ParkedEvent("x:u1:7", "xmpp.message", 12, {"seq": 7}, "status 500, 10 times"))
+    shown = {"id": "x:u1:7", "type": "xmpp.message", "at": 12, "why": "status 500, 10 times", "fields": {"seq": 7}}
+    assert (await client.get("/v1/sessions/x:u1/parked")).json()["parked"] == [shown]
+    assert error_of(await client.get("/v1/sessions/x:nobody/parked")) == (404, "not_found", None)
 
 
 async def test_the_life_of_a_session_is_told_also_when_it_is_over(edge: MemoryEdge, client: httpx.AsyncClient) -> None:
