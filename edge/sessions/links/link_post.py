@@ -48,6 +48,8 @@ class LinkPost:
         self._house = house
         self._post = post
         self._lanes: dict[str, deque[_Order]] = {}
+        self._asked: dict[str, int] = {}
+        """How many orders links of ours have not answered yet."""
 
     @property
     def waiting(self) -> int:
@@ -62,13 +64,31 @@ class LinkPost:
         order = _Order(result, handle, done, loop.time() + ORDER_S)
         lane = self._lanes.get(target)
         link = self._house.get(target)
-        if lane is None and link is not None and not _connects(result):
-            link.order(result, lambda error: self._replied(target, order, error))
-        elif lane is not None and len(lane) >= WAITING:
+        here = lane is None and link is not None and not _connects(result)
+        if (self._asked.get(target, 0) if here else len(lane or ())) >= WAITING:
             done.set_exception(QueueFull(f"{WAITING} orders wait for link {target}: come back later"))
+        elif here and link is not None:
+            self._ask(link, order)
         else:
             self._queue(target, order)
         return done
+
+    def _ask(self, link: Link, order: _Order) -> None:
+        """A link of ours, at once. It answers when Redis has what it did, and Redis may be away for longer than anybody
+        waits."""
+        target = link.id
+        late = NotConfirmed(f"link {target} did not answer within {ORDER_S:g} s; it may yet be carried out")
+        alarm = self._house.services.loop.call_at(order.until, _finish, order, late)
+        self._asked[target] = self._asked.get(target, 0) + 1
+
+        def answered(error: HoldfastError | None) -> None:
+            alarm.cancel()
+            self._asked[target] -= 1
+            if not self._asked[target]:
+                del self._asked[target]
+            self._replied(target, order, error)
+
+        link.order(order.result, answered)
 
     def _queue(self, target: str, order: _Order) -> None:
         """Behind those that wait already, if any do."""
@@ -81,7 +101,7 @@ class LinkPost:
     def _replied(self, target: str, order: _Order, error: HoldfastError | None) -> None:
         """A link of ours has answered. One that leaves takes its orders with it to its next owner."""
         link = self._house.get(target)
-        if isinstance(error, SessionGone) and (link is None or link.moving):
+        if isinstance(error, SessionGone) and (link is None or link.moving) and not order.done.done():
             self._queue(target, order)
         else:
             _finish(order, error)

@@ -35,9 +35,15 @@ class HereLink:
         self.error, self.moving = error, moving
         self.asked: list[int] = []
 
+        self.silent = False
+        self.unanswered: list[Told] = []
+
     def order(self, result: Result, told: Told) -> None:
         self.asked.append(number_of(result))
-        asyncio.get_running_loop().call_soon(told, self.error)
+        if self.silent:  # Redis is away
+            self.unanswered.append(told)
+        else:
+            asyncio.get_running_loop().call_soon(told, self.error)
 
 
 class Edges:
@@ -106,6 +112,29 @@ async def test_a_link_that_is_here_is_ordered_at_once() -> None:
     edges.here = HereLink()
     assert await edges.give(1, 2, 3) == [None, None, None]
     assert edges.here.asked == [1, 2, 3]
+    assert edges.sent == []
+
+
+async def test_nobody_waits_for_ever_for_a_link_that_is_here_and_cannot_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_post, "ORDER_S", 0.05)
+    monkeypatch.setattr(link_post, "WAITING", 2)
+    edges = Edges()
+    edges.here = here = HereLink()
+    here.silent = True
+    late, too = [edges.post.act(LINK, order(number), None) for number in (1, 2)]
+    with pytest.raises(QueueFull, match="2 orders wait"):
+        await edges.post.act(LINK, order(3), None)
+    for given in (late, too):
+        with pytest.raises(NotConfirmed, match="may yet be carried out"):
+            await asyncio.wait_for(given, 10)
+    with pytest.raises(QueueFull):  # it has them still
+        await edges.post.act(LINK, order(4), None)
+    here.moving = True
+    here.unanswered[0](None)
+    here.unanswered[1](SessionGone("gone"))  # nobody waits for this one any more: it is not given again
+    here.silent = False
+    assert await edges.give(5) == [None]
+    assert here.asked == [1, 2, 5]
     assert edges.sent == []
 
 
