@@ -38,6 +38,8 @@ _log = logging.getLogger("holdfast.links")
 LINK_ACTIONS = get_args(LinkAction)
 PARK_AFTER = 10
 """Retry windows (30 s each, as a rule) in which a backend answers 5xx to one event alone, until it is laid aside."""
+_AWAY = ("status 502", "status 503", "status 504")
+"""What load balancers say of a backend that is not there: nothing that is the event's fault."""
 
 Reply = Callable[[HoldfastError | None], None]
 
@@ -68,7 +70,7 @@ class Outcomes:
         self._works: list[_Work] = []
         self._current: _Work | None = None
         self._expired = (0, 0)
-        """An event's seq, and how many retry windows it has outlasted."""
+        """An event's seq, and how many retry windows long a backend failed at it."""
         self._handing_back = False
 
     @property
@@ -137,9 +139,10 @@ class Outcomes:
         if not isinstance(event, LinkEvent):
             return
         seq = int(event.fields["seq"])
-        tries = self._expired[1] + 1 if self._expired[0] == seq else 1
+        failed = expired.last_error.startswith("status 5") and not expired.last_error.startswith(_AWAY)
+        tries = failed + (self._expired[1] if self._expired[0] == seq else 0)
         self._expired = (seq, tries)
-        if tries >= PARK_AFTER and expired.last_error.startswith("status 5"):
+        if failed and tries >= PARK_AFTER:
             self._park(event, f"{expired.last_error}, {tries} retry windows long")
         else:
             self._handing_back = True
