@@ -293,6 +293,11 @@ async def test_why_tells_of_tries_that_failed(tmp_path: Path) -> None:
         ]
 
 
+def interruptible() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and so all that these processes start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_top_shows_rates_once_as_json_and_until_it_is_interrupted(tmp_path: Path) -> None:
     async with place(tmp_path) as here, connect(here.edge.url()) as client:
         await client.expect(1)
@@ -306,7 +311,7 @@ async def test_top_shows_rates_once_as_json_and_until_it_is_interrupted(tmp_path
 
         process = await asyncio.create_subprocess_exec(
             HOLDFAST, "top", "--json", "--interval", "200ms", "--control", here.edge.control_url,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE, preexec_fn=interruptible,
         )  # fmt: skip
         assert process.stdout is not None
         async with asyncio.timeout(30):
@@ -322,6 +327,7 @@ async def test_top_gives_the_terminal_back_when_it_is_interrupted(tmp_path: Path
         process = await asyncio.create_subprocess_exec(
             HOLDFAST, "top", "--interval", "200ms", "--control", here.edge.control_url,
             stdout=theirs, env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            preexec_fn=interruptible,
         )  # fmt: skip
         os.close(theirs)
         shown = b""

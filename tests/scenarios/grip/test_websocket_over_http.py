@@ -11,8 +11,8 @@ from websockets.exceptions import InvalidStatus
 
 from tests.scenarios.grip.conftest import StartProxy
 from tests.scenarios.grip.events import EVENTS, GRIP, OPEN, Script, event, order, text, told
-from tests.support.client import Ending, connect
-from tests.support.grip_proxy import GripRoute, publish, ws_url
+from tests.support.client import Ending, RecordingClient, connect
+from tests.support.grip_proxy import GripProxy, GripRoute, publish, ws_url
 from tests.support.ports import free_port
 from tests.support.raw_backend import Answer, RawBackend, raw_backend
 from tests.support.raw_websocket import client_frame, raw_websocket
@@ -23,6 +23,21 @@ pytestmark = pytest.mark.scenario
 
 def bodies(backend: RawBackend) -> list[bytes]:
     return [asked.body for asked in backend.asked]
+
+
+async def in_force(proxy: GripProxy, client: RecordingClient, *channels: str) -> None:
+    """Return when the client hears what is published to these. Pushpin passes on what a backend says to a client before
+    it has carried out the subscriptions that came with it."""
+    for channel in channels:
+
+        async def heard(channel: str = channel) -> bool:
+            await publish(proxy, message(channel, "heard?"))
+            return "heard?" in client.messages
+
+        await wait_until(heard, f"the client hears what is published to {channel}")
+        await publish(proxy, message(channel, "heard."))
+        await client.expect_that(lambda messages: "heard." in messages, "no more of that comes")
+        client.messages[:] = [each for each in client.messages if each not in ("heard?", "heard.")]
 
 
 def message(channel: str, content: str, **fields: object) -> dict[str, object]:
@@ -163,6 +178,7 @@ async def test_publications_reach_subscribers_in_every_form(tmp_path: Path, star
         route = GripRoute([backend.url], subscribe=["all"], prefix="p-")
         async with start_proxy(tmp_path, route) as proxy, connect(ws_url(proxy)) as client:
             await client.expect(1)
+            await in_force(proxy, client, "p-a", "all")
             await publish(proxy, message("p-a", "text"))
             binary = {"channel": "p-a", "formats": {"ws-message": {"content-bin": "AAE="}}}
             await publish(proxy, binary, message("all", "to all"), message("a", "nobody"))
@@ -319,6 +335,7 @@ async def test_a_detached_connection_is_only_published_to(tmp_path: Path, start_
     answers = {text("detach"): told(order(type="detach"), text("m:detached"))}
     async with raw_backend(Script(opening, answers)) as backend:
         async with start_proxy(tmp_path, GripRoute([backend.url])) as proxy, connect(ws_url(proxy)) as client:
+            await in_force(proxy, client, "a")
             await client.send("detach")
             await client.expect(1)
             assert (await backend.request(2)).body == event("CLOSE")
@@ -337,6 +354,7 @@ async def test_a_publication_closes_connections_with_its_code(tmp_path: Path, st
         connect(ws_url(proxy)) as client,
     ):
         await client.expect(1)
+        await in_force(proxy, client, "a")
         close = {"action": "close", "code": 4003, "reason": "over"}
         await publish(proxy, {"channel": "a", "formats": {"ws-message": close}})
         assert await client.ended() == Ending(4003, "over")
@@ -383,6 +401,7 @@ async def test_only_so_many_subscriptions_are_taken_and_no_error_is_made_of_it(
         connect(ws_url(proxy)) as client,
     ):
         await client.expect(1)
+        await in_force(proxy, client, "c19")
         await publish(proxy, *(message(f"c{number}", str(number)) for number in reversed(range(25))))
         await client.expect(21)
         await client.send("m:echo")
