@@ -92,7 +92,7 @@ def node(folder: Path) -> Iterator[Node]:
         needs_program(program, "a Kubernetes node needs it")
     if not (_PLUGINS / "bridge").exists():
         missing("no CNI plugins (Debian: apt install containernetworking-plugins)")
-    if any(b"kubelet" in command.read_bytes() for command in Path("/proc").glob("[0-9]*/comm")):
+    if any(command.startswith(b"kubelet\0") or b"/kubelet\0" in command for _, command in _processes()):
         missing("this machine is a node of another Kubernetes, whose rules of the network must stay")
     folder = folder / _FOLDER
     folder.mkdir(parents=True)
@@ -114,11 +114,9 @@ def node(folder: Path) -> Iterator[Node]:
 
 def _end_containers() -> None:
     """Kill what still runs in containers of such nodes, and take away what containerd has mounted for them."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (process / "cmdline").read_bytes()
-            if b"containerd-shim" in command and f"/{_FOLDER}/".encode() in command:
-                _kill_tree(int(process.name))
+    for pid, command in _processes():
+        if b"containerd-shim" in command and f"/{_FOLDER}/".encode() in command:
+            _kill_tree(pid)
     for line in reversed(Path("/proc/mounts").read_text().splitlines()):
         place = line.split()[1]
         if f"/{_FOLDER}/" in place:
@@ -273,9 +271,17 @@ def _proxy_settings(found: Cluster) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
+def _processes() -> Iterator[tuple[int, bytes]]:
+    """Pids and command lines of all that run; one may be gone by the time it is told."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield int(process.name), (process / "cmdline").read_bytes()
+
+
 def _kill_tree(pid: int) -> None:
-    for child in Path(f"/proc/{pid}/task").glob("*/children"):
-        for each in child.read_text().split():
-            _kill_tree(int(each))
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task").glob("*/children"):
+            for each in child.read_text().split():
+                _kill_tree(int(each))
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
