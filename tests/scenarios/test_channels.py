@@ -46,9 +46,14 @@ async def running(folder: Path, url: str, workers: int = 1) -> AsyncIterator[Hou
 
 @contextlib.asynccontextmanager
 async def hall(here: House, path: str, count: int = 4) -> AsyncIterator[list[Guest]]:
-    """`count` guests of one hall on each edge."""
+    """`count` guests of one hall on each edge, whom everything reaches that is said there from now on."""
     async with contextlib.AsyncExitStack() as stack:
-        yield [g for edge in here.edges for g in await stack.enter_async_context(guests(edge, count, path))]
+        everybody = [g for edge in here.edges for g in await stack.enter_async_context(guests(edge, count, path))]
+        for guest in everybody:
+            # They are welcomed before they are subscribed. What they say next is answered when they are.
+            await guest.ask("!set in hall", "set in=hall")
+            guest.client.messages.remove("set in=hall")
+        yield everybody
 
 
 def name(kind: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
@@ -13,18 +14,36 @@ is down.
 """
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now. Random: parallel tests rarely meet."""
+    """A TCP port on loopback that nobody listens on, and that no other test of this run is given: some are used half
+    a minute later. Tests that run in parallel have ranges of their own."""
+    first, last = _range()
     for _ in range(200):
-        port = random.randint(_FIRST, _LAST)
+        if len(_given) > (last - first) // 2:
+            _given.clear()
+        port = random.randint(first, last)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
+            _given.add(port)
             return port
-    raise AssertionError(f"no free port found between {_FIRST} and {_LAST}")
+    raise AssertionError(f"no free port found between {first} and {last}")
+
+
+def _range() -> tuple[int, int]:
+    """This process's share of all ports; pytest-xdist says which of how many it is."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    size = (_LAST - _FIRST) // max(workers, number + 1)
+    return _FIRST + number * size, _FIRST + (number + 1) * size - 1
 
 
 def accepts(port: int) -> bool:
