@@ -24,6 +24,7 @@ theirs=$("$go" env GOMODCACHE)/cache/download/k8s.io/kubernetes/@v/v$version.mod
 "$go" mod tidy
 v=k8s.io/component-base/version
 IFS=. read -r major minor _ <<<"$version"
+mkdir "$folder/built"
 for program in "${programs[@]}"; do
     "$go" build -ldflags "-s -w -X $v.gitVersion=v$version -X $v.gitMajor=$major -X $v.gitMinor=$minor" \
         -o "$folder/built/$program" "k8s.io/kubernetes/cmd/$program"
