@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.client import connect
-from tests.support.images import HARDENED, Engine, engine
+from tests.support.images import HARDENED, Container, Engine, engine
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -29,6 +29,21 @@ def images() -> Engine:
     for tag, dockerfile in DOCKERFILES.items():
         found.build(dockerfile, tag)
     return found
+
+
+async def until_ready(control: int, *containers: Container) -> None:
+    """Return when the edge with this control port is ready; all of these must run."""
+    with httpx.Client(trust_env=False) as http:
+
+        def ready() -> bool:
+            for container in containers:
+                assert container.state()["Running"], container.log()
+            try:
+                return http.get(f"http://{LOOPBACK}:{control}/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await wait_until(ready, "the edge is ready", 60)
 
 
 @pytest.mark.parametrize("tag", DOCKERFILES)
@@ -54,18 +69,8 @@ async def test_a_chat_runs_in_both_images_as_nobody_and_ends_politely(images: En
         RedisServer(tmp_path) as redis,
         images.running("holdfast-test-backend", CHAT, *uvicorn) as chat,
         images.running("holdfast-test-edge", EDGE, *serve, "--redis", redis.url) as edge,
-        httpx.Client(trust_env=False) as http,
     ):
-
-        def ready() -> bool:
-            assert edge.state()["Running"], edge.log()
-            assert chat.state()["Running"], chat.log()
-            try:
-                return http.get(f"http://{LOOPBACK}:{control}/readyz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        await wait_until(ready, "the edge is ready", 60)
+        await until_ready(control, edge, chat)
         async with connect(f"ws://{LOOPBACK}:{public}/") as client:
             await client.send(json.dumps({"do": "enter", "room": "ship", "name": "Ann"}))
             await client.expect_that(lambda seen: any('"entered"' in str(each) for each in seen), "she is in")
@@ -87,15 +92,6 @@ async def test_an_edge_without_a_redis_keeps_one_in_its_volume(images: Engine) -
     where = ["--listen", f"{LOOPBACK}:{public}", "--control", f"{LOOPBACK}:{control}"]
     with (
         images.running("holdfast-test-edge", EDGE, "serve", *where, "--backend", f"http://{LOOPBACK}:9") as edge,
-        httpx.Client(trust_env=False) as http,
     ):
-
-        def ready() -> bool:
-            assert edge.state()["Running"], edge.log()
-            try:
-                return http.get(f"http://{LOOPBACK}:{control}/readyz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        await wait_until(ready, "the edge is ready", 60)
+        await until_ready(control, edge)
         assert edge.stop(within_s=40) == 0, edge.log()

@@ -34,7 +34,6 @@ class HereLink:
         self.id = LINK
         self.error, self.moving = error, moving
         self.asked: list[int] = []
-
         self.silent = False
         self.unanswered: list[Told] = []
 

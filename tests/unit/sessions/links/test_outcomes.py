@@ -23,8 +23,8 @@ def event(seq: int) -> LinkEvent:
     return LinkEvent(f"{LINK}:{seq}", 0, "xmpp.message", {"seq": seq})
 
 
-def publish(channel: str, session: str | None = None) -> Result:
-    return Result((Publish(channel, "news", session=session),))
+def publish(channel: str) -> Result:
+    return Result((Publish(channel, "news"),))
 
 
 class FakeLink:
