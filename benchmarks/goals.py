@@ -25,6 +25,8 @@ PROSODY_BARE = "Prosody bare"
 """Variant: nor is there TLS."""
 PROSODY_OPEN = "Prosody, no TLS"
 """Variant: contacts are there, TLS is not."""
+PROSODY_TUNED = "Prosody tuned"
+"""Variant: its Lua collects garbage by generations."""
 PROSODY_SCRAM = "Prosody SCRAM"
 """Variant: passwords are proved, not sent."""
 EJABBERD = "ejabberd"
@@ -179,7 +181,7 @@ def _xmpp(size: int) -> list[Goal]:
         Goal(f"{cpu}, no TLS", "cpu_us", Key("xmpp", HOLDFAST, size, PROSODY_BARE), "at most", 1_000),
         *(
             goal
-            for server in (PROSODY, PROSODY_OPEN, EJABBERD)
+            for server in (PROSODY, PROSODY_TUNED, PROSODY_OPEN, EJABBERD)
             for goal in _killed(Key("xmpp-killed", HOLDFAST, size, server))
         ),
     ]

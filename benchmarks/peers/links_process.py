@@ -42,8 +42,8 @@ from benchmarks.peers.xmpp_server import ITERATIONS, KEYS_DOMAIN, PASSWORD, SALT
 
 _PATIENCE_S = 120.0
 _KEEP_S = 86_400
-_TRIES = 60
-_PAUSE_S = 0.5
+_TRIES = 30
+_PAUSE_S = 1.0
 
 
 class Desk:
