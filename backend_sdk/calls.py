@@ -157,7 +157,9 @@ def close(session: str, code: int, reason: str) -> Call[None]:
     return Call("DELETE", path, lambda body: None, params=params, ending=True)
 
 
-def act(session: str, orders: Sequence[Action], set: Mapping[str, Any], unset: Sequence[str]) -> Call[str]:
+def act(
+    session: str, orders: Sequence[Action], set: Mapping[str, Any], unset: Sequence[str], app: str | None
+) -> Call[str]:
     """Give orders to a session. Those without an id get one, so that they can be repeated safely."""
     for key, value in set.items():
         check_key(key)
@@ -167,6 +169,8 @@ def act(session: str, orders: Sequence[Action], set: Mapping[str, Any], unset: S
     change = {name: part for name, part in (("set", dict(set)), ("unset", list(unset))) if part}
     if change:
         body["state"] = change
+    if app is not None:
+        body["app"] = app
     path = f"/v1/sessions/{quote(session, safe='')}/actions"
     return Call("POST", path, lambda answer: str(answer["outcome"]), body=_packed(body))
 

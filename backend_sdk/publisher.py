@@ -150,10 +150,12 @@ class AsyncPublisher:
         *,
         set: Mapping[str, Any] | None = None,
         unset: Sequence[str] = (),
+        app: str | None = None,
     ) -> str:
         """Give orders (made by `backend_sdk.actions`) to a session and change its state, all or nothing. Returns the
-        outcome: ``delivered``. Raises `SessionGone`, `NotConfirmed`, `StateError`."""
-        return await self._run(calls.act(session, orders, set or {}, unset))
+        outcome: ``delivered``. Raises `SessionGone`, `NotConfirmed`, `StateError`. `actions.xmpp_connect` begins a link
+        whose events go to the backend of `app`, which need not be said where the edge has one app only."""
+        return await self._run(calls.act(session, orders, set or {}, unset, app))
 
     async def send(self, session: str, payload: str | bytes) -> None:
         """Send one message to a session's client. Raises as `act` does."""
@@ -236,10 +238,12 @@ class Publisher:
         *,
         set: Mapping[str, Any] | None = None,
         unset: Sequence[str] = (),
+        app: str | None = None,
     ) -> str:
         """Give orders (made by `backend_sdk.actions`) to a session and change its state, all or nothing. Returns the
-        outcome: ``delivered``. Raises `SessionGone`, `NotConfirmed`, `StateError`."""
-        return self._run(calls.act(session, orders, set or {}, unset))
+        outcome: ``delivered``. Raises `SessionGone`, `NotConfirmed`, `StateError`. `actions.xmpp_connect` begins a link
+        whose events go to the backend of `app`, which need not be said where the edge has one app only."""
+        return self._run(calls.act(session, orders, set or {}, unset, app))
 
     def send(self, session: str, payload: str | bytes) -> None:
         """Send one message to a session's client. Raises as `act` does."""

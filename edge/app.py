@@ -175,7 +175,7 @@ class Edge:
         self._zmq = ZmqInputs(inputs, self._items, self._metrics, clock)
         operations = LocalOperations(
             services,
-            self._route_settings,
+            lambda: self._routes,
             items=self._items,
             check=probe,
             drain=context.ask_drain,

@@ -17,7 +17,7 @@ import msgpack
 from starlette.requests import Request
 
 from edge.errors import FieldError, HoldfastError
-from edge.protocol.callbacks.actions import Accept, CloseSession, Publish, Reject, Result
+from edge.protocol.callbacks.actions import Accept, CloseSession, Publish, Reject, Result, XmppConnect
 from edge.protocol.callbacks.check import parse_actions, parse_result
 from edge.protocol.callbacks.fields import NAME_CHARS
 from edge.protocol.callbacks.wire import encoding_of
@@ -117,16 +117,22 @@ def publication(channel: str, body: Body) -> Publication:
     return Publication(order.payload, order.id, order.session)
 
 
-def order(body: Body) -> Result:
-    """``{"actions": […], "state"?: {"set"?, "unset"?}}``: what `Operations.act` takes."""
-    only(body, {"actions", "state"})
+def order(body: Body) -> tuple[Result, str | None]:
+    """``{"actions": […], "state"?: {"set"?, "unset"?}, "app"?}``: what `Operations.act` takes."""
+    only(body, {"actions", "state", "app"})
     if "actions" not in body.fields:
         raise FieldError("actions", "is missing")
-    result = parse_result(body.fields, from_json=body.from_json)
+    fields = {name: value for name, value in body.fields.items() if name != "app"}
+    result = parse_result(fields, from_json=body.from_json)
     for index, action in enumerate(result.actions):
         if isinstance(action, Accept | Reject):
             raise FieldError(f"actions[{index}].type", "only answers a handshake, which is over")
-    return result
+    app = body.fields.get("app")
+    if app is not None and not (isinstance(app, str) and app):
+        raise FieldError("app", "must be the name of an app")
+    if app is not None and not any(isinstance(action, XmppConnect) for action in result.actions):
+        raise FieldError("app", "says whose a link is that is begun: no action here is an xmpp.connect")
+    return result, app
 
 
 def closing(request: Request) -> CloseSession:

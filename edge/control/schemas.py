@@ -123,14 +123,16 @@ SCHEMAS: Mapping[str, Schema] = {
         },
     ),
     "Order": _map(
-        "Actions of callbacks v1 (all but accept and reject), and a change of state: together or not at all.",
+        "Actions of callbacks v1 (all but accept and reject), and a change of state: together or not at all. `app`: "
+        "whose backend the events of a link go to that an xmpp.connect begins; needed where there are several.",
         {
             "actions": _list(
                 {"type": "object", "properties": {"type": TEXT}, "required": ["type"], "additionalProperties": True}
             ),
             "state": _map("", {"set": {"type": "object"}, "unset": _list(TEXT)}, optional=["set", "unset"]),
+            "app": TEXT,
         },
-        optional=["state"],
+        optional=["state", "app"],
     ),
     "Outcome": _map("The session's edge has carried it out.", {"outcome": {"type": "string", "enum": ["delivered"]}}),
     **RELEASE_SCHEMAS,

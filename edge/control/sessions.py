@@ -43,7 +43,8 @@ async def apps(context: Context, request: Request) -> Response:
 
 async def act(context: Context, request: Request) -> Response:
     session = bodies.name_in_path(request, "session")
-    await context.operations.act(session, bodies.order(await bodies.read_body(request)))
+    order, app = bodies.order(await bodies.read_body(request))
+    await context.operations.act(session, order, app)
     return answer({"outcome": "delivered"})
 
 

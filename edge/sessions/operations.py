@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from edge.backend.shadow import ShadowFigures
 from edge.config import RouteSettings
-from edge.errors import NotFound, SessionGone
+from edge.errors import FieldError, NotFound, SessionGone
 from edge.model.canary import Figures
 from edge.model.link_backlog import ParkedEvent, from_parked
 from edge.model.release import ReleaseCounts, StoredTable
-from edge.protocol.callbacks.actions import CloseSession, Result, XmppDisconnect, is_link
+from edge.protocol.callbacks.actions import CloseSession, Result, XmppConnect, XmppDisconnect, is_link
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemPublisher, ItemResult
 from edge.sessions.inquiries import SessionFilter
 from edge.sessions.operations_port import AppState, ChannelState
 from edge.sessions.release_desk import Check, ReleaseDesk
+from edge.sessions.routes import RouteHandle
 from edge.sessions.services import Services
 from edge.store.base import HistoryPage, Position, Published, SessionRow
 from edge.store.links_base import LinkRow
@@ -31,15 +32,16 @@ class LocalOperations(ReleaseDesk):
     def __init__(
         self,
         services: Services,
-        routes: Callable[[], Sequence[RouteSettings]],
+        routes: Callable[[], Iterable[RouteHandle]],
         *,
         items: ItemPublisher,
         check: Check,
         drain: Callable[[], None],
         readiness: Callable[[], Sequence[str]],
     ) -> None:
-        super().__init__(services.store, routes, services.clock, self._releases_changed, check)
+        super().__init__(services.store, self._settings, services.clock, self._releases_changed, check)
         self._services = services
+        self._handles = routes
         self._items = items
         self._drain = drain
         self._readiness = readiness
@@ -118,11 +120,33 @@ class LocalOperations(ReleaseDesk):
         named = sorted(routes.items())
         return [AppState(app, [route.name for route in found], found[0].policy) for app, found in named]
 
-    async def act(self, session: str, order: Result) -> None:
+    async def act(self, session: str, order: Result, app: str | None = None) -> None:
+        begins = is_link(session) and any(isinstance(action, XmppConnect) for action in order.actions)
+        handle = self._of_backend(app) if begins else None
         try:
-            await self._services.post.act(session, order)
+            await self._services.post.act(session, order, handle)
         except SessionGone:
+            if begins:
+                raise  # the text says how that can be
             raise _gone_or_never(session) from None
+
+    def _of_backend(self, app: str | None) -> RouteHandle:
+        """The first route to the backend of `app` that takes callbacks, which links speak."""
+        first: dict[str, RouteHandle] = {}
+        for handle in self._handles():
+            if handle.settings.protocol == "callbacks":
+                first.setdefault(handle.settings.app, handle)
+        if not first:
+            raise FieldError("app", "no route here has the protocol callbacks, in which a link's events are told")
+        apps = ", ".join(sorted(first))
+        if app is None and len(first) > 1:
+            raise FieldError("app", f"is missing: the link's backend may be that of {apps}")
+        if app is not None and app not in first:
+            raise FieldError("app", f"has no route here with callbacks, in which a link's events are told: {apps}")
+        return first[app] if app is not None else next(iter(first.values()))
+
+    def _settings(self) -> Sequence[RouteSettings]:
+        return [handle.settings for handle in self._handles()]
 
     async def end_session(self, session: str, code: int, reason: str) -> None:
         await self.act(session, Result((XmppDisconnect() if is_link(session) else CloseSession(code, reason),)))

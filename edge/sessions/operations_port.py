@@ -119,9 +119,10 @@ class Operations(ReleaseOperations, Protocol):
         """By name."""
         ...
 
-    async def act(self, session: str, order: Result) -> None:
+    async def act(self, session: str, order: Result, app: str | None = None) -> None:
         """Carry out `order` on the session, wherever it lives: its state changes and actions together, under its
-        fence, or not at all. Returns when its owner confirmed. Never holds `Accept` or `Reject`.
+        fence, or not at all. Returns when its owner confirmed. Never holds `Accept` or `Reject`. An order to connect
+        begins a link for the backend of `app`; None: of the only one that there is (`FieldError` otherwise).
 
         `NotFound`, `SessionGone`; `NotConfirmed` when the owner did not answer in time; `Conflict` when a limit of the
         session forbids it; `StoreError` when its owner could not do it, and the text says what was done."""

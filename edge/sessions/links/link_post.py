@@ -152,6 +152,8 @@ class LinkPost:
                 row = await store.load(target)
         if link is None:
             if row is None and _connects(order.result):
+                if order.handle is not None:
+                    return NotConfirmed("this edge is going down and begins no links: ask another one")
                 return Conflict("a link is begun by the backend whose events it will be: in an answer to an event")
             if row is None:
                 return SessionGone(f"there is no link {target}")

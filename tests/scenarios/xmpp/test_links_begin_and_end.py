@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import redis
 
+from backend_sdk import AsyncPublisher, actions
+from backend_sdk.errors import BadCall, SessionGone
 from edge.store.keys import Keys
 from tests.scenarios.xmpp.holding import RESOURCE, Held, full_jid, held, link_id
 from tests.scenarios.xmpp.kinds import ANY_KIND, EVERY_KIND
@@ -260,6 +262,30 @@ async def test_an_edge_that_dies_takes_its_clients_away_from_their_links(kind: s
         gone = ["available", "unavailable"]
         await wait_until(lambda: contact.saw(full_jid(0)) == gone, "the contact has seen it leave")
         await is_over(here, LINK)
+
+
+@ANY_KIND
+async def test_a_link_is_begun_by_the_control_api_without_any_client(kind: str, tmp_path: Path) -> None:
+    async with held(tmp_path, kind, 2) as here, Peer(here.server, 1) as contact:
+        begun = actions.xmpp_connect(
+            here.server.jid(0), password=PASSWORD, resource=RESOURCE, presence="<presence/>", id="a"
+        )
+        async with AsyncPublisher(here.edges[0].control_url) as publisher:
+            with pytest.raises(BadCall, match="app: has no route here"):
+                await publisher.act(LINK, [begun], app="another")
+            assert await publisher.act(LINK, [begun, actions.xmpp_send(contact.jid, "first words")]) == "delivered"
+            await here.happened("connected", [0])
+            contact.say(full_jid(0), "echo and back")
+            await contact.until_it_has(["first words", "and back"])
+        async with AsyncPublisher(here.edges[1].control_url) as publisher:
+            await publisher.act(LINK, [begun], app="default")
+            [state] = await here.told("state", LINK)
+            assert state.fields["phase"] == "live"
+            await publisher.act(LINK, [actions.xmpp_disconnect()])
+            await is_over(here, LINK)
+            with pytest.raises(SessionGone, match="has ended since this order was carried out first"):
+                await publisher.act(LINK, [begun])
+        assert len(here.notes.of("connected", LINK)) == 1
 
 
 @ANY_KIND

@@ -66,6 +66,7 @@ class MemoryEdge:
         self.published: list[Publication] = []
         self.rows: dict[str, SessionRow | LinkRow] = {}
         self.orders: list[tuple[str, Result]] = []
+        self.order_apps: list[str | None] = []
         self.ended: list[tuple[str, int, str]] = []
         self.reasons: list[str] = []
         self.items: list[Item] = []
@@ -145,9 +146,10 @@ class MemoryEdge:
         apps = sorted({route.app for route in self.routes})
         return [AppState(app, [route.name for route in self.routes if route.app == app], "follow") for app in apps]
 
-    async def act(self, session: str, order: Result) -> None:
+    async def act(self, session: str, order: Result, app: str | None = None) -> None:
         self._fail()
         self.orders.append((session, order))
+        self.order_apps.append(app)
 
     async def end_session(self, session: str, code: int, reason: str) -> None:
         self._fail()

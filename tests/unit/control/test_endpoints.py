@@ -275,11 +275,21 @@ async def test_actions_and_state_are_one_order(edge: MemoryEdge, client: httpx.A
     assert (order.state_set, order.state_unset) == ({"a": [1]}, ("b",))
 
 
+async def test_a_link_is_begun_for_an_app(edge: MemoryEdge, client: httpx.AsyncClient) -> None:
+    connect = {"type": "xmpp.connect", "jid": "u42@chat.example", "auth": {"password": "p"}}
+    for body in ({"actions": [connect], "app": "chat"}, {"actions": [connect]}):
+        assert (await client.post("/v1/sessions/x:u42/actions", json=body)).json() == {"outcome": "delivered"}
+    assert edge.order_apps == ["chat", None]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
         ({}, "actions"),
         ({"actions": {}}, "actions"),
+        ({"actions": [{"type": "xmpp.get"}], "app": "chat"}, "app"),
+        ({"actions": [], "app": 7}, "app"),
+        ({"actions": [], "app": ""}, "app"),
         ({"actions": [{"type": "send", "text": "a"}, {"type": "subscribe"}]}, "actions[1].channel"),
         ({"actions": [{"type": "dance"}]}, "actions[0].type"),
         ({"actions": [{"type": "accept"}]}, "actions[0].type"),
