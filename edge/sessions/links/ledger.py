@@ -70,6 +70,10 @@ class Keeper(Protocol):
         """These are durable, in this order, and have not been written."""
         ...
 
+    def unasked(self, id: str) -> None:
+        """This question is not sent: its action was carried out before, or there is no room."""
+        ...
+
     def flushed(self) -> None:
         """Nothing is under way: what has gathered may be flushed."""
         ...
@@ -209,6 +213,7 @@ class Ledger:
 
     def send(self, draft: Draft) -> None:
         if len(self._drafts) >= DRAFTS:
+            self._unask(draft)
             if draft.told is not None:
                 draft.told(QueueFull(f"{DRAFTS} stanzas of link {self.hold.link} wait for Redis: come back later"))
             return
@@ -346,8 +351,8 @@ class Ledger:
                 if place is not None:
                     self.out_n = place
                     fresh.append(draft.outgoing.stanza)
-                elif draft.outgoing.iq is not None:
-                    self.iqs.pop(draft.outgoing.iq.key, None)
+                else:
+                    self._unask(draft)
             self.unacked.extend(fresh)
             if change is not None:
                 self._accepted(change.done)
@@ -363,12 +368,17 @@ class Ledger:
                 self._done = max(self._done, change.done)
                 self._save = _merged(fields, self._save)
             for draft in drafts:
-                if draft.outgoing.iq is not None:
-                    self.iqs.pop(draft.outgoing.iq.key, None)
+                self._unask(draft)
                 if draft.told is not None:
                     draft.told(QueueFull("the XMPP server does not acknowledge what was sent: come back later"))
 
         return _Step("send", lambda: store.send(hold, before, outgoing, change), sent, full)
+
+    def _unask(self, draft: Draft) -> None:
+        entry = draft.outgoing.iq
+        if entry is not None:
+            self.iqs.pop(entry.key, None)
+            self._keeper.unasked(entry.id)
 
     def _step_enabled(self, make: Callable[[], NewStream], then: Callable[[], None]) -> _Step:
         self._enabled = None

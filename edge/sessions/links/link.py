@@ -301,6 +301,9 @@ class Link:
     def may_send(self, stanzas: Sequence[Stanza]) -> None:
         self.wire.write(stanzas)
 
+    def unasked(self, id: str) -> None:
+        self.hearing.unask(id)
+
     def flushed(self) -> None:
         ledger = self.ledger
         if not self.moving:

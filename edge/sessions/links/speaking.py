@@ -125,8 +125,6 @@ def _iq_reply(link: Link, action: XmppIqReply, name: str, told: Told) -> None:
 def _keep(link: Link, element: Element, name: str, told: Told, entry: IqEntry | None) -> None:
     def kept(error: HoldfastError | None) -> None:
         if isinstance(error, QueueFull):
-            if entry is not None:
-                link.hearing.unask(entry.id)
             _failed(link, name, "queue_full", str(error))
             error = None
         told(error)

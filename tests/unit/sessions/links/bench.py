@@ -109,6 +109,9 @@ class Bench:
         assert self._stored("out_n") == self.ledger.out_n
         assert list(self.ledger.unacked)[-len(stanzas) :] == list(stanzas)
 
+    def unasked(self, id: str) -> None:
+        self.log.append(("unasked", id))
+
     def flushed(self) -> None:
         self.log.append(("flushed", None))
         self.ledger.flush()

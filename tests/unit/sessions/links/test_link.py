@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -187,6 +188,22 @@ async def test_a_first_login_is_told_and_presence_is_sent(hall: Hall) -> None:
     row = (await state(hall.edge)).row
     assert (row.phase, row.bound_jid, row.sm_id, row.done, row.lost_at) == ("live", f"{JID}/edge", "sm-1", 1, 0)
     assert link.meters.links_live.value == 1
+
+
+async def test_a_question_that_is_ordered_again_has_one_result(hall: Hall) -> None:
+    await hall.begin()
+    await hall.log_in()
+    await hall.events()
+    again = replace(QUESTION, timeout_s=0.1)
+    await hall.order(again)
+    (entry,) = hall.link.ledger.iqs.values()
+    await hall.order(again)
+    assert hall.transport.written.count(b"<query xmlns='q'/>") == 1
+    hall.says(f"<iq type='result' id='{entry.id}' from='bob@chat.example'/>".encode())
+    await hall.order(replace(QUESTION, id="a-3", timeout_s=0.2))
+    await wait_until(lambda: not hall.link.ledger.iqs, "the last question's time is up")
+    results = [(fields["action_id"], fields["reason"]) for _, fields in await hall.events()]
+    assert results == [("a-2", None), ("a-3", "timeout")]
 
 
 async def test_what_was_ordered_before_the_first_login_is_said_and_asked_then(hall: Hall) -> None:
