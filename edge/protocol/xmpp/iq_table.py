@@ -43,6 +43,10 @@ class IqTable:
     def __iter__(self) -> Iterator[OpenIq]:
         return iter(self._open.values())
 
+    def get(self, id: str) -> OpenIq | None:
+        """The open request of this id."""
+        return self._open.get(id)
+
     def ask(self, id: str, to: str | None, action: str, deadline_ms: int) -> OpenIq:
         """A request is about to be sent. Raises WireError: its id is taken, or too many are open."""
         if id in self._open:

@@ -207,10 +207,15 @@ class Hearing:
         self._count += 1
         return f"e{self._link.ledger.hold.fence}-{self._count}"
 
-    def ask(self, id: str, to: str | None, action: str, timeout_s: float) -> IqEntry:
-        """A request is about to be sent. Raises WireError: its id is taken, or too many are open."""
+    def ask(self, id: str, to: str | None, action: str, timeout_s: float) -> IqEntry | None:
+        """A request is about to be sent. None: it is the one that this action has asked already, and is being ordered
+        again. Raises WireError: its id is taken, or too many are open."""
         due = self._link.now_ms() + round(timeout_s * 1_000)
-        self._iqs().ask(id, to, action, due)
+        table = self._iqs()
+        asked = table.get(id)
+        if asked is not None and asked.action == action:
+            return None
+        table.ask(id, to, action, due)
         self._watch()
         return IqEntry(id, id, to or "", due, action)
 

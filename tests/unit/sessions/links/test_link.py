@@ -206,6 +206,23 @@ async def test_a_question_that_is_ordered_again_has_one_result(hall: Hall) -> No
     assert results == [("a-2", None), ("a-3", "timeout")]
 
 
+async def test_a_question_in_xml_that_is_ordered_again_waits_for_its_one_answer(hall: Hall) -> None:
+    await hall.begin()
+    await hall.log_in()
+    await hall.events()
+    question = XmppSend("<iq type='get' to='bob@chat.example' id='mine'><query xmlns='q'/></iq>", id="a-4")
+    await hall.order(question)
+    await hall.order(question)
+    assert hall.transport.written.count(b"<query xmlns='q'/>") == 1
+    hall.says(b"<iq type='result' id='mine' from='bob@chat.example'/>")
+    await hall.order(replace(question, id="a-5"))
+    ((kind, fields),) = await hall.events()
+    assert (kind, fields["action_id"], fields["ok"]) == ("xmpp.iq_result", "a-4", True)
+    await hall.order(replace(question, id="a-6"))
+    ((kind, fields),) = await hall.events()
+    assert (kind, fields["action_id"], fields["reason"]) == ("xmpp.send_failed", "a-6", "invalid")
+
+
 async def test_what_was_ordered_before_the_first_login_is_said_and_asked_then(hall: Hall) -> None:
     await hall.begin()
     await hall.order(HELLO, QUESTION)
