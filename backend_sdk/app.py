@@ -206,7 +206,7 @@ class App:
     on_xmpp_sent = On("xmpp.sent", "The server has taken what was sent (`XmppSent`).")
     on_xmpp_send_failed = On("xmpp.send_failed", "A stanza was not sent (`XmppSendFailed`).")
     on_xmpp_reset = On("xmpp.reset", "A new session at the server replaces a lost one (`XmppReset`).")
-    on_xmpp_caught_up = On("xmpp.caught_up", "The archive has been read after a reset (`XmppCaughtUp`).")
+    on_xmpp_caught_up = On("xmpp.caught_up", "The archive has been read, after a reset as a rule (`XmppCaughtUp`).")
     on_xmpp_detached = On("xmpp.detached", "The connection is lost and being made again (`XmppDetached`).")
     on_xmpp_disconnected = On("xmpp.disconnected", "The link is over (`XmppDisconnected`).")
     on_xmpp_auth_failed = On("xmpp.auth_failed", "The server refuses the credentials: it is over (`XmppAuthFailed`).")

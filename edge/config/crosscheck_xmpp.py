@@ -9,7 +9,7 @@ from edge.config.groups import Settings, XmppSettings
 from edge.config.xmpp_kinds import KEY_BYTES, decoded_key
 from edge.errors import ConfigError
 
-CLIENTS_ONLY = ("client_cert", "client_key", "plain_without_tls", "resume_s")
+CLIENTS_ONLY = ("client_cert", "client_key", "plain_without_tls", "resume_s", "archive_after_resume")
 """Settings of a server that mean nothing for a component: it logs in with its secret, and resumes nothing."""
 TLS_ONLY = ("ca_file", "client_cert", "client_key")
 NONE_ONLY = ("plaintext", "plain_without_tls")

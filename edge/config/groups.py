@@ -319,6 +319,9 @@ class XmppSettings:
     """Largest stanza from the server, as packaged servers take it from users. More ends the stream."""
     iq_reply_s: float = 20.0
     """How long a request to a link waits for the backend's answer. Then the edge answers: service-unavailable."""
+    archive_after_resume: bool = False
+    """Look into the archive (XEP-0313) after each resumption, too, for what the server lost while it handed the session
+    over, as ejabberd does now and then. Costs the server a query each."""
 
     @property
     def is_component(self) -> bool:

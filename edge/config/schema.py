@@ -201,6 +201,7 @@ XMPP: Table = {
     # RFC 6120 §13.12: no peer may be held to less.
     "stanza_bytes": _count(10_000, _GIB, "bytes"),
     "iq_reply_s": _seconds(high=3_600),
+    "archive_after_resume": Flag(),
 }
 GROUPS: Mapping[type, Table] = {
     EdgeSettings: EDGE,

@@ -156,14 +156,27 @@ class Catchup:
             self.end = CatchupEnd.BROKEN
 
     def _result(self, element: Element) -> Element | None:
-        if self.end is not None or element.name != "message":
-            return None
-        if element.attributes.get("from", self._bare) != self._bare:
+        if self.end is not None or queried(element, self._bare) != self.id:
             return None
         result = element.child("result", names.ARCHIVE)
-        if result is None or result.attributes.get("queryid") != self.id or not result.attributes.get("id"):
-            return None
-        return result
+        return result if result is not None and result.attributes.get("id") else None
+
+
+def queried(element: Element, account: str) -> str | None:
+    """The name of the query that this message answers; None: it does not. `account`: the bare JID, whose archive alone
+    is believed."""
+    if element.name != "message" or element.attributes.get("from", account) != account:
+        return None
+    result = element.child("result", names.ARCHIVE)
+    return result.attributes.get("queryid") if result is not None else None
+
+
+def newer(id: str, known: str) -> str:
+    """Which of two archive ids to read on behind, of which `id` came last. Ids mean nothing but to their archive
+    (XEP-0313 §3.1.1); some are times in microseconds, and of those the later one it is, in whatever order they came."""
+    if id.isdecimal() and known.isdecimal() and int(id) < int(known):
+        return known
+    return id
 
 
 def _form(start: str) -> str:

@@ -30,12 +30,14 @@ CATCHING_UP = "catching-up"
 class FarSession:
     """One link's."""
 
-    __slots__ = ("_link", "_replayed")
+    __slots__ = ("_link", "_looking", "_replayed")
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._replayed: int | None = None
         """Messages that the first reading of the archive gave; None: it is not over."""
+        self._looking = False
+        """The archive is read for what was lost in a resumption."""
 
     def connected(self, fact: Connected) -> None:
         """The server has begun a session."""
@@ -49,6 +51,7 @@ class FarSession:
         """It goes on with the one that the ledger knows."""
         link, ledger = self._link, self._link.ledger
         link.meters.link_logins["resumed"].value += 1
+        known = ledger.last_mam_id
         gap = max(0, link.now_ms() - ledger.base.lost_at) if ledger.base.lost_at else 0
         link.wire.acknowledged(h)
         link.tell("xmpp.resumed", {"gap_ms": gap, "redelivered": redelivered})
@@ -58,10 +61,19 @@ class FarSession:
             link.wire.write_rest()
         if link.live and catching_up:
             self._catch_up()
+        elif link.live and known and link.server is not None and link.server.archive_after_resume:
+            # Now: what the server sends again comes behind, and is told apart from what it does not.
+            self._looking = True
+            link.hearing.catch_up(known, None, missed_only=True)
 
     def caught_up(self, count: int, *, whole: bool) -> None:
         """The archive has been read to its end, or cannot be."""
         link, before = self._link, self._replayed
+        if self._looking:
+            self._looking = False
+            link.tell("xmpp.caught_up", {"count": count, "whole": whole})
+            link.pump()
+            return
         if before is None and link.live:
             self._be_present()
             if whole:
@@ -125,7 +137,7 @@ class FarSession:
             link.wire.write_rest()
 
     def _catch_up(self) -> None:
-        self._replayed = None
+        self._replayed, self._looking = None, False
         self._read_archive()
 
     def _read_archive(self) -> None:

@@ -6,6 +6,7 @@ session was lost (XEP-0313). What it wants sent it gives to the link, which make
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Collection, Hashable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from edge.config import XmppSettings
 from edge.errors import FieldError
 from edge.protocol.xmpp.answers import answer_for
-from edge.protocol.xmpp.archive import Catchup, CatchupEnd
+from edge.protocol.xmpp.archive import Archived, Catchup, CatchupEnd, queried
 from edge.protocol.xmpp.element import Element
 from edge.protocol.xmpp.iq_table import IqTable, OpenIq
 from edge.protocol.xmpp.outgoing import iq_error, iq_result
@@ -43,6 +44,8 @@ CATCHUP = "!archive"
 INTERNAL_S = 30.0
 """For answers to the link's own questions."""
 DEFAULTS = XmppSettings(domain="")
+_OWN_QUERY = re.compile(r"e\d+-\d+-\d+")
+"""Names of our queries: `Hearing.next_id`, and the page."""
 SEEN = 2_000
 """Archive ids remembered after a reset, while offline messages may repeat what the archive gave."""
 
@@ -50,12 +53,14 @@ SEEN = 2_000
 class Hearing:
     """One link's. Made with the link, and filled from its stored iq table."""
 
-    __slots__ = ("_alarm", "_catchup", "_count", "_link", "_replayed", "_seen", "_table")
+    __slots__ = ("_alarm", "_catchup", "_count", "_link", "_missed_only", "_replayed", "_seen", "_table")
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._table: IqTable | None = None
         self._catchup: Catchup | None = None
+        self._missed_only = False
+        """It looks for what should have come over the stream, and did not."""
         self._replayed = 0
         self._seen: deque[str] | None = None
         self._alarm: Alarm | None = None
@@ -80,9 +85,11 @@ class Hearing:
 
     def _message(self, element: Element) -> None:
         link = self._link
-        if self._catchup is not None and self._catchup.belongs(element):
-            self._archived(self._catchup, element)
-            return
+        query = queried(element, link.account)
+        if query is not None and _OWN_QUERY.fullmatch(query):
+            if self._catchup is not None and self._catchup.belongs(element):
+                self._archived(self._catchup, element)
+            return  # else the answer to one who was here before: what it is about is asked again
         message = read_message(element, link.account)
         if link.is_component:
             # It has no archive, and its server does not take away what says so (XEP-0359 §6).
@@ -99,7 +106,7 @@ class Hearing:
         given = catchup.give(element)
         if catchup.newest is not None:
             self._link.ledger.archived(catchup.newest)
-        if given is None:
+        if given is None or (self._missed_only and not self._is_for_us(given)):
             return
         if self._seen is None:
             self._seen = deque(maxlen=SEEN)
@@ -113,6 +120,12 @@ class Hearing:
             fields["delay"] = {"stamp": given.delay.stamp, "from": given.delay.sender}
         if "message" in self._link.options.stanzas:
             self._link.tell("xmpp.message", {"stanza": fields, "xml": _text(given.message), "replay": True})
+
+    def _is_for_us(self, archived: Archived) -> bool:
+        """Of other devices' messages there are copies in the archive that nobody owes us."""
+        link, attributes = self._link, archived.message.attributes
+        sender = attributes.get("from", link.account).partition("/")[0]
+        return sender != link.account and attributes.get("to", link.account) in (link.account, link.jid)
 
     def _tell_message(self, message: Message, element: Element, *, replay: bool) -> None:
         link = self._link
@@ -185,7 +198,7 @@ class Hearing:
             if roster is not None:
                 link.tell("xmpp.roster", roster_form(roster))
         elif asked.action == CATCHUP:
-            if self._catchup is not None:
+            if self._catchup is not None and self._catchup.id == asked.id:  # and not one of before
                 self._catchup.finish(element)
                 self._read_on()
         else:
@@ -228,9 +241,11 @@ class Hearing:
         """The open request of the event `seq`."""
         return self._link.ledger.iqs.get(f"{ASKED}{seq}")
 
-    def catch_up(self, after: str | None, start: str | None) -> bool:
-        """Read what the archive has behind `after`. False: there is nothing to begin from."""
+    def catch_up(self, after: str | None, start: str | None, *, missed_only: bool = False) -> bool:
+        """Read what the archive has behind `after`; `missed_only`: the stream goes on, and brings all that the server
+        did not lose. False: there is nothing to begin from."""
         self._replayed = 0
+        self._missed_only = missed_only
         self._catchup = Catchup(self._link.jid, self.next_id(), after, start)
         return self._read_on()
 
@@ -283,9 +298,10 @@ class Hearing:
         now, link = self._link.now_ms(), self._link
         for asked in self._table.expire(now) if self._table is not None else ():
             link.ledger.answered(asked.id)
-            if asked.action == CATCHUP and self._catchup is not None:
-                self._catchup.fail()
-                self._read_on()
+            if asked.action == CATCHUP:
+                if self._catchup is not None and self._catchup.id == asked.id:
+                    self._catchup.fail()
+                    self._read_on()
             elif not asked.action.startswith("!"):
                 self._tell_result(asked.action, ok=False, reason="timeout")
         for entry in tuple(link.ledger.iqs.values()):

@@ -24,6 +24,7 @@ from edge.clock import Clock
 from edge.errors import CountTooHigh, FenceRefused, HoldfastError, QueueFull, SessionGone, StoreError, StoreUnavailable
 from edge.model.link_backlog import Backlog, to_stored
 from edge.protocol.callbacks.events import LinkEvent
+from edge.protocol.xmpp.archive import newer
 from edge.protocol.xmpp.stream_management import MODULUS
 from edge.store.links_base import (
     Change,
@@ -183,8 +184,8 @@ class Ledger:
         self._save.update(fields)
 
     def archived(self, id: str) -> None:
-        """The newest message that came has this id in the archive."""
-        self.last_mam_id = self._save["last_mam_id"] = id
+        """A message that came has this id in the archive."""
+        self.last_mam_id = self._save["last_mam_id"] = newer(id, self.last_mam_id)
 
     def save_result(self, **fields: Any) -> None:
         """Small state that an answer of the backend changes: written together with its stanzas, and with the event's

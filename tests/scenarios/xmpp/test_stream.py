@@ -98,7 +98,7 @@ class Line:
                 self.stream.use_keys(keys)
             case StanzaReceived(_, h) if not self.forgets:
                 self.durable = h
-            case AckAsked():
+            case AckAsked() if self.stream.live:  # what came with it may have ended the stream
                 self.stream.ack(self.durable)
 
     async def until(self, kind: type[F]) -> F:

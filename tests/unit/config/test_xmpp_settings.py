@@ -61,6 +61,7 @@ silence_s = 60
 answer_s = 5
 stanza_bytes = 65_536
 iq_reply_s = 3
+archive_after_resume = true
 [[xmpp]]
 domain = "bots.example"
 host = "::1"
@@ -72,7 +73,7 @@ component_secret = "a secret of the component"
         XmppSettings(
             "chat.example", "xmpp.internal", 5223, "direct", ca_file="any.pem", client_cert="any.pem",
             client_key="any.pem", logins_per_s=50.0, resume_s=300, negotiation_s=10.0, silence_s=60.0, answer_s=5.0,
-            stanza_bytes=65_536, iq_reply_s=3.0,
+            stanza_bytes=65_536, iq_reply_s=3.0, archive_after_resume=True,
         ),
         XmppSettings("bots.example", "::1", tls="none", component_secret=Secret("a secret of the component")),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.protocol.xmpp import escape, names
-from edge.protocol.xmpp.archive import Archived, Catchup, CatchupEnd
+from edge.protocol.xmpp.archive import Archived, Catchup, CatchupEnd, newer
 from edge.protocol.xmpp.element import Element
 from edge.protocol.xmpp.stanza import Delay
 from tests.unit.protocol.xmpp.elements import ACCOUNT, JID, element
@@ -202,6 +202,22 @@ def test_only_the_accounts_own_archive_has_a_say() -> None:
     own = element(archived("mam-1", 2).raw.decode().replace(f" from='{ACCOUNT}'", ""))
     assert catchup.belongs(own)
     assert catchup.give(own) is not None
+
+
+@pytest.mark.parametrize(
+    ("id", "known", "wanted"),
+    [
+        ("1700000000000002", "1700000000000001", "1700000000000002"),
+        ("1700000000000001", "1700000000000002", "1700000000000002"),
+        ("999", "1000", "1000"),
+        ("abc", "1000", "abc"),
+        ("1000", "abc", "1000"),
+        ("b", "c", "b"),
+        ("5", "", "5"),
+    ],
+)
+def test_of_two_messages_that_changed_places_the_newer_one_is_read_on_behind(id: str, known: str, wanted: str) -> None:
+    assert newer(id, known) == wanted
 
 
 def test_what_the_link_sent_itself_is_marked() -> None:

@@ -4,7 +4,8 @@ session, and how it ends."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +53,7 @@ class Hall:
         self.heard: list[tuple[str, Mapping[str, Any]]] = []
         """Events that the backend has accepted."""
         self.gone: list[str] = []
+        self.server = SERVER
         release = Release("chat", "abc", "http://backend")
         shared = SimpleNamespace(
             store=edge.store,
@@ -72,7 +74,7 @@ class Hall:
         )
         self.services: Any = SimpleNamespace(
             shared=shared, loop=asyncio.get_running_loop(), dialer=self, pacer=self, vault=self.vault,
-            server=lambda domain: SERVER, random=lambda: 0.0, house=house,
+            server=lambda domain: self.server, random=lambda: 0.0, house=house,
         )  # fmt: skip
         self.link: Link
 
@@ -267,6 +269,99 @@ async def test_a_resumed_session_goes_on_and_says_nothing_twice(hall: Hall) -> N
     assert b"<message" not in hall.transport.written
     assert await hall.kinds() == ["xmpp.resumed"]
     assert len(hall.link.ledger.iqs) == 1
+
+
+def live(id: int, body: str) -> bytes:
+    kept = f"<stanza-id xmlns='urn:xmpp:sid:0' by='{JID}' id='{id}'/>"
+    return f"<message from='bob@chat.example/p' to='{JID}' type='chat'><body>{body}</body>{kept}</message>".encode()
+
+
+def archived(query: str, id: int, body: str, **more: str) -> bytes:
+    """As an answer to our `query`."""
+    attributes = {"from": "bob@chat.example/p", "to": JID, **more}
+    written = " ".join(f"{name}='{value}'" for name, value in attributes.items())
+    message = f"<message xmlns='jabber:client' {written} type='chat'><body>{body}</body></message>"
+    delay = "<delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>"
+    return (
+        f"<message to='{JID}/edge'><result xmlns='urn:xmpp:mam:2' queryid='{query}' id='{id}'>"
+        f"<forwarded xmlns='urn:xmpp:forward:0'>{delay}{message}</forwarded></result></message>"
+    ).encode()
+
+
+def query_of(hall: Hall) -> str:
+    """The name of the last question to the archive."""
+    return str(re.findall(rb"queryid='([^']+)'", hall.transport.written)[-1].decode())
+
+
+def end_of(query: str) -> bytes:
+    return f"<iq type='result' id='{query}'><fin xmlns='urn:xmpp:mam:2' complete='true'/></iq>".encode()
+
+
+def bodies(events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, bool]]:
+    return [(fields["stanza"]["body"], fields["replay"]) for kind, fields in events if kind == "xmpp.message"]
+
+
+async def resumes(hall: Hall) -> None:
+    await hall.loses_it()
+    hall.says(*say.TO_LOGGED_IN, say.OFFER_ALL, say.resumed(0))
+    await wait_until(lambda: hall.link.live, "the link is live")
+
+
+async def test_what_a_server_loses_in_a_resumption_comes_from_the_archive_when_that_is_wanted(hall: Hall) -> None:
+    hall.server = replace(SERVER, archive_after_resume=True)
+    await hall.begin()
+    await hall.log_in()
+    hall.says(live(5, "before"))
+    await hall.events()
+    await resumes(hall)
+    hall.says(live(7, "sent again"))
+    await hall.settled()
+    query = query_of(hall)
+    assert b"<after>5</after>" in hall.transport.written
+    hall.says(
+        archived(query, 6, "lost"),
+        archived(query, 7, "sent again"),
+        archived(query, 8, "ours", **{"from": f"{JID}/edge", "to": "bob@chat.example"}),
+        archived(query, 9, "another device's", **{"from": f"{JID}/phone", "to": "bob@chat.example"}),
+        archived(query, 10, "to another device", to=f"{JID}/phone"),
+        end_of(query),
+    )
+    hall.says(live(6, "lost"), live(11, "after"))
+    events = await hall.events()
+    assert bodies(events) == [("sent again", False), ("lost", True), ("after", False)]
+    caught_up = [(fields["count"], fields["whole"]) for kind, fields in events if kind == "xmpp.caught_up"]
+    assert caught_up == [(1, True)]
+    assert (await state(hall.edge)).row.last_mam_id == "11"
+
+
+async def test_nobody_asks_the_archive_after_a_resumption_otherwise(hall: Hall) -> None:
+    await hall.begin()
+    await hall.log_in()
+    hall.says(live(5, "before"))
+    await hall.events()
+    await resumes(hall)
+    await hall.settled()
+    assert b"urn:xmpp:mam:2" not in hall.transport.written
+    assert await hall.kinds() == ["xmpp.resumed"]
+
+
+async def test_an_answer_of_the_archive_to_a_question_of_before_is_not_taken_for_the_new_ones(hall: Hall) -> None:
+    hall.server = replace(SERVER, archive_after_resume=True)
+    await hall.begin()
+    await hall.log_in()
+    hall.says(live(5, "before"))
+    await hall.events()
+    await resumes(hall)
+    await hall.settled()
+    first = query_of(hall)
+    await resumes(hall)
+    await hall.settled()
+    second = query_of(hall)
+    assert first != second
+    hall.says(archived(first, 6, "lost"), end_of(first), archived(second, 6, "lost"), end_of(second))
+    events = await hall.events()
+    assert bodies(events) == [("lost", True)]
+    assert [fields["count"] for kind, fields in events if kind == "xmpp.caught_up"] == [1]
 
 
 async def test_of_a_lost_session_everything_is_told_and_nothing_is_said_twice(hall: Hall) -> None:
