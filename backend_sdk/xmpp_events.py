@@ -139,7 +139,7 @@ class XmppResumed(LinkEvent):
 
 @dataclass(frozen=True, slots=True)
 class XmppMessage(LinkEvent):
-    """A message came. `replay`: it was read from the archive after an `XmppReset`."""
+    """A message came. `replay`: it was read from the archive, because it did not come when it was sent."""
 
     type: ClassVar[str] = "xmpp.message"
     stanza: MessageStanza
@@ -252,7 +252,8 @@ class XmppReset(LinkEvent):
 
 @dataclass(frozen=True, slots=True)
 class XmppCaughtUp(LinkEvent):
-    """The archive has been read after a reset. `whole` False: there may be a gap."""
+    """The archive has been read: after an `XmppReset`, or, where the edge's settings want that, after an `XmppResumed`.
+    `whole` False: there may be a gap."""
 
     type: ClassVar[str] = "xmpp.caught_up"
     count: int
