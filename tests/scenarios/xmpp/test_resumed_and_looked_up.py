@@ -71,7 +71,8 @@ async def hand_over(kind: str, folder: Path, count: int, times: int) -> None:
             link, wanted = link_id(number), said[number]
             await wait_until(lambda: set(here.notes.bodies(link)) >= set(wanted), f"{link} has heard all", MANY_S)  # noqa: B023
             assert sorted(here.notes.bodies(link)) == sorted(wanted), "something came twice"
-            assert len(here.notes.of("caught_up", link)) == len(here.notes.of("resumed", link))
+            # Less often, should a machine be so busy that an edge loses its lease, and the link moves while it looks.
+            assert len(here.notes.of("caught_up", link)) <= len(here.notes.of("resumed", link))
             assert all(told.fields["whole"] for told in here.notes.of("caught_up", link))
         assert here.notes.all("reset") == []
 
