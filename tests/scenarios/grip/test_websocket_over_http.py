@@ -40,6 +40,19 @@ async def in_force(proxy: GripProxy, client: RecordingClient, *channels: str) ->
         client.messages[:] = [each for each in client.messages if each not in ("heard?", "heard.")]
 
 
+async def out_of_force(proxy: GripProxy, client: RecordingClient, channel: str, *, witness: str) -> None:
+    """Return when the client hears no more of what is published to `channel`; of `witness` it does. As `in_force`."""
+
+    async def silent() -> bool:
+        heard, told = client.messages.count("heard?"), client.messages.count("heard.")
+        await publish(proxy, message(channel, "heard?"), message(witness, "heard."))
+        await client.expect_that(lambda messages: messages.count("heard.") > told, f"{witness} is heard")
+        return client.messages.count("heard?") == heard
+
+    await wait_until(silent, f"nothing is heard of {channel}")
+    client.messages[:] = [each for each in client.messages if each not in ("heard?", "heard.")]
+
+
 def message(channel: str, content: str, **fields: object) -> dict[str, object]:
     return {"channel": channel, "formats": {"ws-message": {"content": content, **fields}}}
 
@@ -186,6 +199,7 @@ async def test_publications_reach_subscribers_in_every_form(tmp_path: Path, star
             assert sorted(map(repr, client.messages)) == sorted(map(repr, ["in", "text", b"\x00\x01", "to all"]))
             await client.send("leave")
             await client.expect(5)
+            await out_of_force(proxy, client, "p-a", witness="all")
             await publish(proxy, message("p-a", "gone"), message("all", "still here"))
             assert (await client.expect(6))[5] == "still here"
 
