@@ -75,8 +75,10 @@ async def see_socket(
     frames: Sequence[bytes] = (),
     meanwhile: Callable[[], Awaitable[None]] | None = None,
     headers: Sequence[str] = (),
+    say: Callable[[str], Awaitable[None]] | None = None,
 ) -> Seen | SeenSocket:
-    """Open a WebSocket, send frames, read to the end. A refused handshake is a `Seen`."""
+    """Open a WebSocket, send frames, read to the end. A refused handshake is a `Seen`. `say` publishes a text to it:
+    `meanwhile` begins when that is heard."""
     async with asyncio.timeout(DEADLINE_S), dial(port) as client:
         client.write(handshake(path, *headers))
         try:
@@ -88,9 +90,24 @@ async def see_socket(
             return await read_response(client)
         for frame in frames:
             client.write(frame)
+        if say is not None:
+            await _heard(client, say)
         if meanwhile is not None:
             await meanwhile()
         return await _frames(client, _parse(head)[2])
+
+
+async def _heard(client: RawClient, say: Callable[[str], Awaitable[None]]) -> None:
+    """Pushpin answers a handshake before it has carried out the subscriptions that came with the answer."""
+    first = asyncio.create_task(client.frame())
+    while not first.done():
+        await say("heard?")
+        await asyncio.wait([first], timeout=0.1)
+    frame = first.result()
+    await say("heard.")
+    while frame[1] != b"heard.":
+        assert frame[1] == b"heard?", frame
+        frame = await client.frame()
 
 
 async def _frames(client: RawClient, headers: Sequence[tuple[str, str]]) -> SeenSocket:

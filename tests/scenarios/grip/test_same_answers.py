@@ -534,7 +534,12 @@ async def _see_socket(proxy: GripProxy, name: str, case: Socket) -> Seen | SeenS
         for formats in case.items:
             await publish(proxy, {"channel": name, "formats": formats})
 
-    return await see_socket(proxy.port, f"/{name}", case.frames, meanwhile, case.headers)
+    async def say(text: str) -> None:
+        await publish(proxy, {"channel": name, "formats": {"ws-message": {"content": text}}})
+
+    return await see_socket(
+        proxy.port, f"/{name}", case.frames, meanwhile, case.headers, say=say if case.items else None
+    )
 
 
 def _compared_socket(theirs: SeenSocket, ours: SeenSocket) -> tuple[SeenSocket, SeenSocket]:
