@@ -17,7 +17,7 @@ import msgpack
 from starlette.requests import Request
 
 from edge.errors import FieldError, HoldfastError
-from edge.protocol.callbacks.actions import Accept, CloseSession, Publish, Reject, Result, XmppConnect
+from edge.protocol.callbacks.actions import Accept, CloseSession, Publish, Reject, Result
 from edge.protocol.callbacks.check import parse_actions, parse_result
 from edge.protocol.callbacks.fields import NAME_CHARS
 from edge.protocol.callbacks.wire import encoding_of
@@ -130,7 +130,7 @@ def order(body: Body) -> tuple[Result, str | None]:
     app = body.fields.get("app")
     if app is not None and not (isinstance(app, str) and app):
         raise FieldError("app", "must be the name of an app")
-    if app is not None and not any(isinstance(action, XmppConnect) for action in result.actions):
+    if app is not None and not result.connects:
         raise FieldError("app", "says whose a link is that is begun: no action here is an xmpp.connect")
     return result, app
 

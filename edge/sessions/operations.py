@@ -12,7 +12,7 @@ from edge.errors import FieldError, NotFound, SessionGone
 from edge.model.canary import Figures
 from edge.model.link_backlog import ParkedEvent, from_parked
 from edge.model.release import ReleaseCounts, StoredTable
-from edge.protocol.callbacks.actions import CloseSession, Result, XmppConnect, XmppDisconnect, is_link
+from edge.protocol.callbacks.actions import CloseSession, Result, XmppDisconnect, is_link
 from edge.protocol.grip.items import Item
 from edge.sessions.grip.publisher import ItemPublisher, ItemResult
 from edge.sessions.inquiries import SessionFilter
@@ -121,7 +121,7 @@ class LocalOperations(ReleaseDesk):
         return [AppState(app, [route.name for route in found], found[0].policy) for app, found in named]
 
     async def act(self, session: str, order: Result, app: str | None = None) -> None:
-        begins = is_link(session) and any(isinstance(action, XmppConnect) for action in order.actions)
+        begins = is_link(session) and order.connects
         handle = self._of_backend(app) if begins else None
         try:
             await self._services.post.act(session, order, handle)

@@ -300,6 +300,11 @@ class Result:
     state_set: Mapping[str, Any] = field(default_factory=dict)
     state_unset: Sequence[str] = ()
 
+    @property
+    def connects(self) -> bool:
+        """It begins a link where there is none."""
+        return any(isinstance(action, XmppConnect) for action in self.actions)
+
 
 NOTHING = Result()
 """No actions, no state: an empty 204, or a result without either."""

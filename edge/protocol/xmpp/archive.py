@@ -174,9 +174,9 @@ def queried(element: Element, account: str) -> str | None:
 def newer(id: str, known: str) -> str:
     """Which of two archive ids to read on behind, of which `id` came last. Ids mean nothing but to their archive
     (XEP-0313 §3.1.1); some are times in microseconds, and of those the later one it is, in whatever order they came."""
-    if id.isdecimal() and known.isdecimal() and int(id) < int(known):
-        return known
-    return id
+    # Not as int: they may have any length.
+    older = id.isdecimal() and known.isdecimal() and (len(id), id) < (len(known), known)
+    return known if older else id
 
 
 def _form(start: str) -> str:

@@ -30,14 +30,12 @@ CATCHING_UP = "catching-up"
 class FarSession:
     """One link's."""
 
-    __slots__ = ("_link", "_looking", "_replayed")
+    __slots__ = ("_link", "_replayed")
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._replayed: int | None = None
         """Messages that the first reading of the archive gave; None: it is not over."""
-        self._looking = False
-        """The archive is read for what was lost in a resumption."""
 
     def connected(self, fact: Connected) -> None:
         """The server has begun a session."""
@@ -63,18 +61,12 @@ class FarSession:
             self._catch_up()
         elif link.live and known and link.server is not None and link.server.archive_after_resume:
             # Now: what the server sends again comes behind, and is told apart from what it does not.
-            self._looking = True
             link.hearing.catch_up(known, None, missed_only=True)
 
-    def caught_up(self, count: int, *, whole: bool) -> None:
-        """The archive has been read to its end, or cannot be."""
+    def caught_up(self, count: int, *, whole: bool, missed_only: bool) -> None:
+        """The archive has been read to its end, or cannot be. `missed_only`: as in `Hearing.catch_up`."""
         link, before = self._link, self._replayed
-        if self._looking:
-            self._looking = False
-            link.tell("xmpp.caught_up", {"count": count, "whole": whole})
-            link.pump()
-            return
-        if before is None and link.live:
+        if before is None and link.live and not missed_only:
             self._be_present()
             if whole:
                 self._replayed = count
@@ -82,7 +74,8 @@ class FarSession:
                 return
         self._replayed = None
         link.tell("xmpp.caught_up", {"count": count + (before or 0), "whole": whole})
-        link.ledger.save(phase=LinkPhase.LIVE.value)
+        if not missed_only:
+            link.ledger.save(phase=LinkPhase.LIVE.value)
         link.pump()
 
     def _begin(self, fact: Connected) -> NewStream:
@@ -137,7 +130,7 @@ class FarSession:
             link.wire.write_rest()
 
     def _catch_up(self) -> None:
-        self._replayed, self._looking = None, False
+        self._replayed = None
         self._read_archive()
 
     def _read_archive(self) -> None:

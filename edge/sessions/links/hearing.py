@@ -280,7 +280,8 @@ class Hearing:
             self._link.send(query, CATCHUP, entry)
             return True
         self._catchup = None
-        self._link.far.caught_up(self._replayed, whole=catchup.end is CatchupEnd.WHOLE)
+        whole = catchup.end is CatchupEnd.WHOLE
+        self._link.far.caught_up(self._replayed, whole=whole, missed_only=self._missed_only)
         return False
 
     # -- deadlines

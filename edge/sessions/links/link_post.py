@@ -64,7 +64,7 @@ class LinkPost:
         order = _Order(result, handle, done, loop.time() + ORDER_S)
         lane = self._lanes.get(target)
         link = self._house.get(target)
-        here = lane is None and link is not None and not _connects(result)
+        here = lane is None and link is not None and not result.connects
         if (self._asked.get(target, 0) if here else len(lane or ())) >= WAITING:
             done.set_exception(QueueFull(f"{WAITING} orders wait for link {target}: come back later"))
         elif here and link is not None:
@@ -142,7 +142,7 @@ class LinkPost:
         house, store = self._house, self._house.services.shared.store.links
         link = house.get(target)
         if link is None:
-            if order.handle is not None and not house.closed and _connects(order.result):
+            if order.handle is not None and not house.closed and order.result.connects:
                 found, begun = await self._connect(target, order.result, order.handle)
                 if begun:
                     return None
@@ -151,7 +151,7 @@ class LinkPost:
             else:
                 row = await store.load(target)
         if link is None:
-            if row is None and _connects(order.result):
+            if row is None and order.result.connects:
                 if order.handle is not None:
                     return NotConfirmed("this edge is going down and begins no links: ask another one")
                 return Conflict("a link is begun by the backend whose events it will be: in an answer to an event")
@@ -194,10 +194,6 @@ class LinkPost:
 
 class _Moved(Exception):
     """The link is on its way from one owner to the next."""
-
-
-def _connects(result: Result) -> bool:
-    return any(isinstance(action, XmppConnect) for action in result.actions)
 
 
 def _finish(order: _Order, error: HoldfastError | None) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ import pytest
 import pytest_asyncio
 
 from tests.scenarios.grip.conftest import StartProxy
+from tests.scenarios.grip.subscribed import subscribed
 from tests.support.client import Ending, RecordingClient, connect
 from tests.support.grip_proxy import GripProxy, GripRoute, http_url, ws_url
 from tests.support.node import NodeBackend
@@ -160,26 +162,12 @@ async def test_websocket_messages_are_answered(stage: Stage) -> None:
         assert (await socket.expect(52))[2:] == many
 
 
-async def subscribed(stage: Stage, channel: str, socket: RecordingClient) -> None:
-    """Return when it hears what is published. Pushpin passes on what an application says to a WebSocket before it has
-    carried out the subscriptions that came with it."""
-
-    async def heard() -> bool:
-        await stage.publish(channel, "heard?")
-        return "heard?" in socket.messages
-
-    await wait_until(heard, f"the client hears what is published to {channel}")
-    await stage.publish(channel, "heard.")
-    await socket.expect_that(lambda messages: "heard." in messages, "no more of that comes")
-    socket.messages[:] = [each for each in socket.messages if each not in ("heard?", "heard.")]
-
-
 async def test_websockets_hear_the_channels_they_were_subscribed_to(stage: Stage, channel: str) -> None:
     async with stage.socket() as socket, stage.socket() as other:
         for each in (socket, other):
             await each.send(f"subscribe {channel}")
             await each.expect(1)
-            await subscribed(stage, channel, each)
+            await subscribed(each, partial(stage.publish, channel))
         await other.send(f"unsubscribe {channel}")
 
         async def alone() -> bool:
@@ -212,7 +200,7 @@ async def test_a_detached_websocket_lives_on_without_its_application(stage: Stag
     async with stage.socket() as socket:
         await socket.send(f"subscribe {channel}")
         await socket.expect(1)
-        await subscribed(stage, channel, socket)
+        await subscribed(socket, partial(stage.publish, channel))
         await socket.send("detach")
         assert (await socket.expect(2))[1] == "detached"
         # In Pushpin being detached takes its time, but it comes before what is published later.
@@ -243,7 +231,7 @@ async def test_a_publication_closes_websockets(stage: Stage, channel: str) -> No
     async with stage.socket() as socket:
         await socket.send(f"subscribe {channel}")
         await socket.expect(1)
-        await subscribed(stage, channel, socket)
+        await subscribed(socket, partial(stage.publish, channel))
         await stage.publish(channel, kind="close")
         # The library for Node has no way to say a reason.
         assert await socket.ended() == Ending(4100, "" if stage.application == "node" else "gone")

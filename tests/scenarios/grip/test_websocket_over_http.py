@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.scenarios.grip.conftest import StartProxy
 from tests.scenarios.grip.events import EVENTS, GRIP, OPEN, Script, event, order, text, told
+from tests.scenarios.grip.subscribed import subscribed
 from tests.support.client import Ending, RecordingClient, connect
 from tests.support.grip_proxy import GripProxy, GripRoute, publish, ws_url
 from tests.support.ports import free_port
@@ -26,18 +27,13 @@ def bodies(backend: RawBackend) -> list[bytes]:
 
 
 async def in_force(proxy: GripProxy, client: RecordingClient, *channels: str) -> None:
-    """Return when the client hears what is published to these. Pushpin passes on what a backend says to a client before
-    it has carried out the subscriptions that came with it."""
+    """Return when the client hears what is published to these."""
     for channel in channels:
 
-        async def heard(channel: str = channel) -> bool:
-            await publish(proxy, message(channel, "heard?"))
-            return "heard?" in client.messages
+        async def say(text: str, channel: str = channel) -> None:
+            await publish(proxy, message(channel, text))
 
-        await wait_until(heard, f"the client hears what is published to {channel}")
-        await publish(proxy, message(channel, "heard."))
-        await client.expect_that(lambda messages: "heard." in messages, "no more of that comes")
-        client.messages[:] = [each for each in client.messages if each not in ("heard?", "heard.")]
+        await subscribed(client, say)
 
 
 async def out_of_force(proxy: GripProxy, client: RecordingClient, channel: str, *, witness: str) -> None:

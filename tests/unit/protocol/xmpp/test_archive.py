@@ -214,6 +214,8 @@ def test_only_the_accounts_own_archive_has_a_say() -> None:
         ("1000", "abc", "1000"),
         ("b", "c", "b"),
         ("5", "", "5"),
+        ("9" * 5_000, "1000", "9" * 5_000),
+        ("1000", "9" * 5_000, "9" * 5_000),
     ],
 )
 def test_of_two_messages_that_changed_places_the_newer_one_is_read_on_behind(id: str, known: str, wanted: str) -> None:

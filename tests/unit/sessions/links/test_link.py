@@ -307,13 +307,18 @@ async def resumes(hall: Hall) -> None:
     await wait_until(lambda: hall.link.live, "the link is live")
 
 
-async def test_what_a_server_loses_in_a_resumption_comes_from_the_archive_when_that_is_wanted(hall: Hall) -> None:
-    hall.server = replace(SERVER, archive_after_resume=True)
+async def hears_and_resumes(hall: Hall, **settings: Any) -> None:
+    """A message, and its session goes on elsewhere, with these settings of the server."""
+    hall.server = replace(SERVER, **settings)
     await hall.begin()
     await hall.log_in()
     hall.says(live(5, "before"))
     await hall.events()
     await resumes(hall)
+
+
+async def test_what_a_server_loses_in_a_resumption_comes_from_the_archive_when_that_is_wanted(hall: Hall) -> None:
+    await hears_and_resumes(hall, archive_after_resume=True)
     hall.says(live(7, "sent again"))
     await hall.settled()
     query = query_of(hall)
@@ -335,23 +340,14 @@ async def test_what_a_server_loses_in_a_resumption_comes_from_the_archive_when_t
 
 
 async def test_nobody_asks_the_archive_after_a_resumption_otherwise(hall: Hall) -> None:
-    await hall.begin()
-    await hall.log_in()
-    hall.says(live(5, "before"))
-    await hall.events()
-    await resumes(hall)
+    await hears_and_resumes(hall)
     await hall.settled()
     assert b"urn:xmpp:mam:2" not in hall.transport.written
     assert await hall.kinds() == ["xmpp.resumed"]
 
 
 async def test_an_answer_of_the_archive_to_a_question_of_before_is_not_taken_for_the_new_ones(hall: Hall) -> None:
-    hall.server = replace(SERVER, archive_after_resume=True)
-    await hall.begin()
-    await hall.log_in()
-    hall.says(live(5, "before"))
-    await hall.events()
-    await resumes(hall)
+    await hears_and_resumes(hall, archive_after_resume=True)
     await hall.settled()
     first = query_of(hall)
     await resumes(hall)

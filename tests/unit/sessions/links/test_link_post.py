@@ -215,6 +215,15 @@ async def test_only_so_many_orders_wait_for_one_link(monkeypatch: pytest.MonkeyP
     assert await edges.give(4) == [None]
 
 
+async def test_an_edge_that_goes_down_begins_no_link() -> None:
+    edges = Edges()
+    edges.owner, edges.closed = None, True
+    handle: Any = SimpleNamespace()
+    begun = edges.post.act(LINK, Result((XmppConnect("ann@chat.test"),)), handle)
+    with pytest.raises(NotConfirmed, match="going down and begins no links: ask another one"):
+        await asyncio.wait_for(begun, 10)
+
+
 async def test_a_link_is_begun_for_a_backend_only() -> None:
     edges = Edges()
     edges.owner = None
